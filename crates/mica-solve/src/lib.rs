@@ -1,1 +1,16 @@
-//! (to be written)
+//! Build graphs: what vertices do, how they depend on each other, when two of them are the same, and in which order
+//! they run.
+//!
+//! Pure: no threads, no containers, no store. The graph is LLB's set of operations (architecture.md section 4):
+//! source, exec, file, merge. [`Schedule`] is a state machine that is told what happened and answers what to do.
+
+mod graph;
+mod key;
+mod op;
+
+pub use graph::{Edge, Graph, Vertex, VertexId};
+pub use key::{CacheKey, KeyHasher};
+pub use op::{
+    CacheSharing, CopyAction, ExecMount, ExecOp, FileAction, FileOp, Input, LocalSource, MakeDirectory,
+    MakeFile, ModeChange, MountKind, NetworkMode, Op, Owner, OwnerId, SecretEnv, SourceOp,
+};
