@@ -1,0 +1,203 @@
+//! `mica build`: what is asked and answered (build.md 6.4, 6.5).
+
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+
+use mica_oci::{Digest, Platform, Reference};
+
+/// A build.
+#[derive(Debug)]
+pub struct BuildRequest {
+    /// The files COPY may read.
+    pub context: BuildContext,
+    /// The Dockerfile.
+    pub dockerfile: DockerfileSource,
+    /// Names for the result.
+    pub tags: Vec<Reference>,
+    /// What the image is for; `None` is this machine. One for now.
+    pub platform: Option<Platform>,
+    /// The stage to build; `None` is the last.
+    pub target: Option<String>,
+    /// `--build-arg`, in order; values are resolved by the client.
+    pub build_args: Vec<(String, String)>,
+    /// `--build-context`.
+    pub named_contexts: Vec<(String, NamedContext)>,
+    /// `--secret`.
+    pub secrets: Vec<Secret>,
+    /// `--ssh`.
+    pub ssh: Vec<SshAgent>,
+    /// `--no-cache`.
+    pub no_cache: NoCache,
+    /// `--label`.
+    pub labels: Vec<(String, String)>,
+    /// `--network`.
+    pub network: Option<String>,
+    /// `--add-host`: name and address.
+    pub extra_hosts: Vec<(String, String)>,
+    /// `--shm-size`.
+    pub shm_bytes: Option<u64>,
+    /// `--ulimit`.
+    pub ulimits: Vec<String>,
+    /// Where results go; empty: nowhere but the cache and, with tags or not, the store.
+    pub outputs: Vec<Output>,
+    /// `--runtime`: an external OCI runtime for RUN steps.
+    pub runtime: Option<PathBuf>,
+}
+
+/// The files COPY may read.
+#[derive(Debug)]
+pub enum BuildContext {
+    /// A directory.
+    Directory(PathBuf),
+    /// A stream: a tar (then the context), or else the text of a Dockerfile with an empty context (O1).
+    Stream(OwnedFd),
+}
+
+/// Where the Dockerfile is.
+#[derive(Debug)]
+pub enum DockerfileSource {
+    /// `Dockerfile`, then `dockerfile`, `Containerfile` in the context root (P1).
+    Default,
+    /// A file; relative paths are resolved by the client, or inside a stream context by the engine.
+    Path(PathBuf),
+    /// A stream: `-f -`.
+    Stream(OwnedFd),
+}
+
+/// A `--build-context` value (O2).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NamedContext {
+    /// A directory.
+    Directory(PathBuf),
+    /// `docker-image://`: an image of the store.
+    Image(Reference),
+    /// `oci-layout://path[:tag|@digest]`.
+    OciLayout {
+        /// The layout's directory.
+        path: PathBuf,
+        /// Which entry by tag.
+        tag: Option<String>,
+        /// Which entry by digest.
+        digest: Option<Digest>,
+    },
+}
+
+/// A value that never enters the store.
+#[derive(Clone)]
+pub struct Secret {
+    /// Its id.
+    pub id: String,
+    /// Where it comes from.
+    pub value: SecretValue,
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Secret").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+/// Where a secret comes from.
+#[derive(Clone)]
+pub enum SecretValue {
+    /// A file, read when the step runs.
+    File(PathBuf),
+    /// Bytes, from the client's environment.
+    Bytes(Vec<u8>),
+}
+
+/// A `--ssh` value (O4).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SshAgent {
+    /// Its id.
+    pub id: String,
+    /// The agent's socket on the client.
+    pub socket: PathBuf,
+}
+
+/// `--no-cache` and `--no-cache-filter` (K10).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum NoCache {
+    /// Everything may be answered from the cache.
+    #[default]
+    Off,
+    /// No step is.
+    All,
+    /// No step of these stages is.
+    Stages(Vec<String>),
+}
+
+/// Where a result goes (build.md 6.5).
+#[derive(Debug)]
+pub enum Output {
+    /// The local store; what a build without `-o` does.
+    Store,
+    /// An OCI layout or a docker archive.
+    Archive {
+        /// Which.
+        layout: ImageLayout,
+        /// Where.
+        destination: Destination,
+        /// Names given by `name=`, besides the tags.
+        names: Vec<Reference>,
+        /// Layers.
+        compression: Compression,
+    },
+    /// The root file system as files.
+    Local {
+        /// The directory, made if missing.
+        directory: PathBuf,
+    },
+    /// The root file system as a tar.
+    Tar {
+        /// Where.
+        destination: Destination,
+    },
+    /// Nothing but the cache.
+    CacheOnly,
+}
+
+/// How an image is laid out in an archive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ImageLayout {
+    /// `type=oci` (X5).
+    Oci,
+    /// `type=docker` (X6).
+    Docker,
+}
+
+/// Where bytes go.
+#[derive(Debug)]
+pub enum Destination {
+    /// A file, complete or absent: never half-written under its name.
+    File(PathBuf),
+    /// A directory (`tar=false`).
+    Directory(PathBuf),
+    /// A descriptor: standard output.
+    Stream(OwnedFd),
+}
+
+/// How layers are compressed when they leave.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Compression {
+    /// gzip at mica's default level.
+    #[default]
+    Default,
+    /// As they are.
+    Uncompressed,
+    /// gzip, 0-9.
+    Gzip(Option<u32>),
+    /// zstd, 0-22.
+    Zstd(Option<u32>),
+}
+
+/// What a build made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BuildReply {
+    /// Digest of the image config: what `--iidfile` and `-q` report (X9); `None` for local, tar and cacheonly outputs.
+    pub image_id: Option<Digest>,
+    /// Digest of the manifest.
+    pub manifest: Option<Digest>,
+    /// Names that now point at it.
+    pub names: Vec<Reference>,
+}
