@@ -7,6 +7,7 @@
 mod graph;
 mod key;
 mod op;
+mod schedule;
 
 pub use graph::{Edge, Graph, Vertex, VertexId};
 pub use key::{CacheKey, KeyHasher};
@@ -14,3 +15,4 @@ pub use op::{
     CacheSharing, CopyAction, ExecMount, ExecOp, FileAction, FileOp, Input, LocalSource, MakeDirectory,
     MakeFile, ModeChange, MountKind, NetworkMode, Op, Owner, OwnerId, SecretEnv, SourceOp,
 };
+pub use schedule::{Schedule, VertexState};
