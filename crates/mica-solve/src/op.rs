@@ -215,7 +215,8 @@ pub enum FileAction {
 pub struct CopyAction {
     /// Whose files.
     pub from: Input,
-    /// Path or wildcard inside it, cleaned, with leading slash; a trailing slash is remembered.
+    /// Path or wildcard inside it, cleaned, with leading slash; a trailing slash is remembered. With `parents`, the
+    /// part before the first `/./` is not recreated (C17): `/x/./y/z` makes `y/z`.
     pub source: String,
     /// Absolute destination; a trailing slash means directory.
     pub destination: String,
@@ -253,6 +254,8 @@ pub struct MakeDirectory {
 pub struct MakeFile {
     /// Absolute path; `dest/NAME` is already joined when the destination ends in a slash.
     pub path: String,
+    /// Name of the file if `path` turns out to be a directory already (C3); `None`: `path` is the file.
+    pub name_in_directory: Option<String>,
     /// Content.
     pub data: Vec<u8>,
     /// Mode.
