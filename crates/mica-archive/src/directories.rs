@@ -1,0 +1,110 @@
+//! Keeps the descriptors of the directories on the way to the current path, so that a sorted walk opens each
+//! directory once.
+//!
+//! Every step is one `openat(O_NOFOLLOW)` from a descriptor already held: paths given here are real paths, and a link
+//! on the way means that somebody changed the directory meanwhile. Nothing is ever followed.
+
+use std::ffi::CString;
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use mica_sys::root::Root;
+use rustix::fs::{FileType, Mode, OFlags};
+
+use crate::path;
+
+/// Descriptors held at most; deeper directories are opened step by step from the last one held.
+const HELD: usize = 64;
+
+/// A cache of open directories below one root.
+pub(crate) struct Directories<'a> {
+    root: &'a Root,
+    /// Path of the directory the deepest descriptor is for.
+    path: Vec<u8>,
+    /// Open directories on `path`: length of the prefix, descriptor. The last one may be deeper than the others
+    /// suggest when `HELD` is reached.
+    held: Vec<(usize, OwnedFd)>,
+}
+
+impl<'a> Directories<'a> {
+    pub(crate) fn new(root: &'a Root) -> Self {
+        Self { root, path: Vec::new(), held: Vec::new() }
+    }
+
+    pub(crate) fn root(&self) -> &'a Root {
+        self.root
+    }
+
+    /// Forgets a directory and everything below it; needed after it was removed or replaced.
+    pub(crate) fn forget(&mut self, gone: &[u8]) {
+        while let Some((length, _)) = self.held.last() {
+            let held = &self.path[..*length];
+            if held != gone && !path::is_below(held, gone) {
+                break;
+            }
+            self.held.pop();
+        }
+    }
+
+    /// Returns the descriptor of a directory (`O_PATH`).
+    pub(crate) fn get(&mut self, directory: &[u8]) -> io::Result<BorrowedFd<'_>> {
+        while let Some((length, _)) = self.held.last() {
+            let held = &self.path[..*length];
+            if held == directory || path::is_below(directory, held) {
+                break;
+            }
+            self.held.pop();
+        }
+        let mut done = self.held.last().map_or(0, |(length, _)| *length);
+        self.path.truncate(done);
+        while done < directory.len() {
+            let rest = &directory[done..];
+            let skip = usize::from(rest[0] == b'/');
+            let length = rest[skip..].iter().position(|&byte| byte == b'/').unwrap_or(rest.len() - skip);
+            let name = &rest[skip..skip + length];
+            let next = open_directory(self.deepest(), name, OFlags::PATH)?;
+            done += skip + length;
+            if self.held.len() == HELD {
+                self.held.pop();
+            }
+            self.held.push((done, next));
+            self.path.clear();
+            self.path.extend_from_slice(&directory[..done]);
+        }
+        Ok(self.deepest())
+    }
+
+    /// Returns the descriptor of the directory a path is in, and its last component for the kernel.
+    pub(crate) fn parent<'p>(&mut self, path: &'p [u8]) -> io::Result<(BorrowedFd<'_>, &'p [u8])> {
+        let parent = path::parent(path).ok_or(io::ErrorKind::InvalidInput)?;
+        Ok((self.get(parent)?, path::file_name(path)))
+    }
+
+    /// Opens a regular file for reading; returns it with its size. Never blocks.
+    pub(crate) fn open_file(&mut self, path: &[u8]) -> io::Result<(File, u64)> {
+        let (parent, name) = self.parent(path)?;
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
+        let file = rustix::fs::openat(parent, c_name(name)?.as_c_str(), flags, Mode::empty())?;
+        let stat = rustix::fs::fstat(&file)?;
+        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
+        }
+        Ok((File::from(file), stat.st_size.cast_unsigned()))
+    }
+
+    fn deepest(&self) -> BorrowedFd<'_> {
+        self.held.last().map_or_else(|| self.root.as_fd(), |(_, fd)| fd.as_fd())
+    }
+}
+
+/// Opens a directory that must be one and no link to one.
+pub(crate) fn open_directory(parent: BorrowedFd<'_>, name: &[u8], mode: OFlags) -> io::Result<OwnedFd> {
+    let flags = mode | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    Ok(rustix::fs::openat(parent, c_name(name)?.as_c_str(), flags, Mode::empty())?)
+}
+
+/// A component for the kernel.
+pub(crate) fn c_name(name: &[u8]) -> io::Result<CString> {
+    CString::new(name).map_err(|_| io::ErrorKind::InvalidInput.into())
+}
