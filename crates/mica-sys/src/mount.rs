@@ -273,6 +273,12 @@ pub fn detach(path: &Path) -> io::Result<()> {
     Ok(rustix::mount::unmount(path, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW)?)
 }
 
+/// Detaches the mount whose root an open directory is. Leaves the working directory in it.
+pub fn detach_fd(mount: BorrowedFd<'_>) -> io::Result<()> {
+    rustix::process::fchdir(mount)?;
+    Ok(rustix::mount::unmount(c".", UnmountFlags::DETACH)?)
+}
+
 /// Makes all mounts of this mount namespace private: nothing mounted here shows anywhere else.
 pub fn make_private_recursive() -> io::Result<()> {
     let flags = MountPropagationFlags::REC | MountPropagationFlags::PRIVATE;

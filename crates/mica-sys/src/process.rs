@@ -156,6 +156,138 @@ impl ExecArguments {
     }
 }
 
+/// What [`exec_or_report`] writes when nothing could be executed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ExecReport {
+    /// Which candidate the error is about.
+    pub candidate: u32,
+    /// The kernel's answer.
+    pub errno: i32,
+    /// That candidate exists.
+    pub exists: bool,
+}
+
+impl ExecReport {
+    /// First byte of a report.
+    pub const TAG: u8 = b'E';
+
+    /// Reads a report as written to the pipe.
+    pub fn parse(bytes: &[u8]) -> Option<Self> {
+        let bytes: &[u8; 10] = bytes.try_into().ok()?;
+        let [tag, c0, c1, c2, c3, e0, e1, e2, e3, exists] = *bytes;
+        (tag == Self::TAG).then_some(Self {
+            candidate: u32::from_le_bytes([c0, c1, c2, c3]),
+            errno: i32::from_le_bytes([e0, e1, e2, e3]),
+            exists: exists != 0,
+        })
+    }
+
+    fn bytes(self) -> Vec<u8> {
+        let mut bytes = vec![Self::TAG];
+        bytes.extend(self.candidate.to_le_bytes());
+        bytes.extend(self.errno.to_le_bytes());
+        bytes.push(self.exists.into());
+        bytes
+    }
+}
+
+/// Executes the first of several files that can be, as execvp(3) does, and never returns: if none can,
+/// an [`ExecReport`] goes to `report` and the process ends.
+///
+/// All descriptors above 2 are closed first, so neither the files nor their interpreters are looked
+/// up through a descriptor of ours (`/proc/self/fd/N`, CVE-2024-21626).
+pub fn exec_or_report(arguments: &ExecArguments, candidates: &[CString], report: OwnedFd) -> ! {
+    let report = keep_only(report);
+    let mut failure = ExecReport { candidate: 0, errno: libc::ENOENT, exists: false };
+    for (number, candidate) in candidates.iter().enumerate() {
+        let Err(error) = arguments.exec(candidate);
+        let errno = error.raw_os_error().unwrap_or(libc::EIO);
+        let exists = rustix::fs::stat(&**candidate).is_ok();
+        let this = ExecReport { candidate: number as u32, errno, exists };
+        match errno {
+            // Not there, or not a path: the next one. A file that is there but lacks its interpreter, or
+            // may not be executed, is worth reporting if no later one can be.
+            libc::ENOENT | libc::ENOTDIR | libc::EACCES => {
+                if exists && !failure.exists {
+                    failure = this;
+                }
+            }
+            _ => {
+                failure = this;
+                break;
+            }
+        }
+    }
+    // Nobody is left to hear of a failure to write.
+    let _ = rustix::io::write(&report, &failure.bytes());
+    exit_now(127)
+}
+
+/// Closes all descriptors above 2 but this one, which becomes number 3.
+///
+/// Only for functions that never return: nobody is left to use the descriptors closed.
+fn keep_only(kept: OwnedFd) -> OwnedFd {
+    const KEPT: i32 = 3;
+    let number = std::os::fd::IntoRawFd::into_raw_fd(kept);
+    // SAFETY: the caller diverges and this process has one thread, so no owner of a closed or replaced
+    // descriptor ever runs again; 3 is open afterwards and owned by the value returned alone.
+    unsafe {
+        if number != KEPT {
+            libc::dup3(number, KEPT, libc::O_CLOEXEC);
+        }
+        libc::syscall(libc::SYS_close_range, KEPT + 1, libc::c_uint::MAX, 0);
+        OwnedFd::from_raw_fd(KEPT)
+    }
+}
+
+/// Is process 1 for a child: passes signals on to it, reaps orphans, and ends as it ends.
+pub fn run_as_init(child: Child) -> ! {
+    let main = child.pid();
+    // SAFETY: this function diverges and the process has one thread: nobody uses the descriptors again.
+    unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, 0) };
+    std::mem::forget(child);
+    // SAFETY: `set` is initialised by sigfillset before use; both calls only touch what they are given.
+    // Blocked signals reach process 1 even where the kernel would drop unhandled ones.
+    let set = unsafe {
+        let mut set: libc::sigset_t = std::mem::zeroed();
+        libc::sigfillset(&raw mut set);
+        libc::sigprocmask(libc::SIG_SETMASK, &raw const set, std::ptr::null_mut());
+        set
+    };
+    loop {
+        // SAFETY: `set` is a valid set; a null info pointer is allowed.
+        let signal = unsafe { libc::sigwaitinfo(&raw const set, std::ptr::null_mut()) };
+        match signal {
+            libc::SIGCHLD => reap_orphans(main),
+            1.. => {
+                // SAFETY: kill takes plain numbers; `main` is not reaped before we exit.
+                unsafe { libc::kill(main, signal) };
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Reaps all that have ended; ends this process if the main one is among them.
+fn reap_orphans(main: i32) {
+    loop {
+        let mut status = 0;
+        // SAFETY: `status` outlives the call.
+        let pid = unsafe { libc::waitpid(-1, &raw mut status, libc::WNOHANG) };
+        if pid <= 0 {
+            return;
+        }
+        if pid == main {
+            let code = if libc::WIFSIGNALED(status) {
+                128 + libc::WTERMSIG(status)
+            } else {
+                libc::WEXITSTATUS(status)
+            };
+            exit_now(code);
+        }
+    }
+}
+
 fn c_strings(strings: &[impl AsRef<[u8]>]) -> io::Result<Vec<CString>> {
     strings.iter().map(|text| CString::new(text.as_ref()).map_err(io::Error::from)).collect()
 }

@@ -9,8 +9,17 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
-use super::walk::{Missing, Walk};
+use super::walk::{Missing, Observer, Walk};
 use super::{Root, c_path, trim};
+
+/// What a mountpoint is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MountpointKind {
+    /// A file is mounted there.
+    File,
+    /// A directory is mounted there.
+    Directory,
+}
 
 impl Root {
     /// Makes a directory with exactly this mode; its parent must exist.
@@ -33,13 +42,27 @@ impl Root {
         Ok(walk.created)
     }
 
+    /// Makes what is missing of a mountpoint: directories (0755) and, for a file, an empty one (0644) at
+    /// the end. Links are followed inside the root, also those to nothing. `observer` learns of each
+    /// entry before it is made: its parent, its name and its real path.
+    pub fn create_mountpoint(
+        &self,
+        rel: &[u8],
+        kind: MountpointKind,
+        observer: Observer<'_>,
+    ) -> io::Result<OwnedFd> {
+        let mut walk = Walk::new(self.as_fd(), trim(rel))?;
+        walk.file_at_end = kind == MountpointKind::File;
+        walk.observer = Some(observer);
+        walk.finish(Missing::CreateDirectory(0o755))?;
+        let real = walk.path();
+        self.open_at(&real, OFlags::PATH, Mode::empty())
+    }
+
     /// Makes an empty file with exactly this mode and opens it for reading and writing.
     pub fn create_file(&self, rel: &[u8], mode: u32) -> io::Result<File> {
         let (parent, name) = self.parent_of(rel)?;
-        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file = rustix::fs::openat(&parent, &*c_path(&name)?, flags, Mode::RUSR | Mode::WUSR)?;
-        rustix::fs::fchmod(&file, Mode::from_raw_mode(mode))?;
-        Ok(File::from(file))
+        make_file(parent.as_fd(), &name, mode).map(File::from)
     }
 
     /// Makes a symbolic link; the target is stored as given.
@@ -77,4 +100,12 @@ pub(super) fn make_directory(parent: BorrowedFd<'_>, name: &[u8], mode: u32) -> 
         rustix::fs::fchmod(&directory, Mode::from_raw_mode(mode))?;
     }
     Ok(directory)
+}
+
+/// Makes an empty file and opens it.
+pub(super) fn make_file(parent: BorrowedFd<'_>, name: &[u8], mode: u32) -> io::Result<OwnedFd> {
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let file = rustix::fs::openat(parent, &*c_path(name)?, flags, Mode::RUSR | Mode::WUSR)?;
+    rustix::fs::fchmod(&file, Mode::from_raw_mode(mode))?;
+    Ok(file)
 }

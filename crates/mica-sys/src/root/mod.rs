@@ -23,7 +23,9 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
 
+pub use create::MountpointKind;
 pub use metadata::Timestamp;
+pub use walk::Observer;
 
 /// How often a look-up is repeated when the kernel says that a rename or mount raced with it.
 const RACE_RETRIES: u32 = 128;

@@ -24,24 +24,36 @@ pub(super) enum Missing {
     CreateDirectory(u32),
 }
 
+/// Called before something missing is made, with its parent, its name and its path in the root.
+pub type Observer<'a> = &'a mut dyn FnMut(BorrowedFd<'_>, &[u8], &[u8]) -> io::Result<()>;
+
 /// Where a walk stands.
-pub(super) struct Walk {
+pub(super) struct Walk<'a> {
     /// The root and below it the directories passed, with their names.
     stack: Vec<(OwnedFd, Vec<u8>)>,
     todo: VecDeque<Vec<u8>>,
     links: u32,
     /// Paths of directories made on the way, outermost first.
     pub(super) created: Vec<Vec<u8>>,
+    /// The last component, if missing, is made a file instead of a directory.
+    pub(super) file_at_end: bool,
+    pub(super) observer: Option<Observer<'a>>,
 }
 
-impl Walk {
+impl Walk<'_> {
     pub(super) fn new(root: BorrowedFd<'_>, rel: &[u8]) -> io::Result<Self> {
         if rel.contains(&0) {
             return Err(Errno::INVAL.into());
         }
         let root = root.try_clone_to_owned()?;
-        let mut walk =
-            Self { stack: vec![(root, Vec::new())], todo: VecDeque::new(), links: 0, created: Vec::new() };
+        let mut walk = Self {
+            stack: vec![(root, Vec::new())],
+            todo: VecDeque::new(),
+            links: 0,
+            created: Vec::new(),
+            file_at_end: false,
+            observer: None,
+        };
         walk.push_front(rel);
         Ok(walk)
     }
@@ -114,7 +126,7 @@ impl Walk {
                 self.stack.push((entry, name));
                 Ok(())
             }
-            _ if self.todo.is_empty() && missing == Missing::Fail => {
+            _ if self.todo.is_empty() && (missing == Missing::Fail || self.file_at_end) => {
                 self.stack.push((entry, name));
                 Ok(())
             }
@@ -123,11 +135,24 @@ impl Walk {
     }
 
     fn create(&mut self, name: Vec<u8>, mode: u32) -> io::Result<()> {
-        let made = super::create::make_directory(self.current(), &name, mode);
+        let parent = self.stack.last().expect("the root is never popped").0.try_clone()?;
+        let mut path = self.path();
+        if !path.is_empty() {
+            path.push(b'/');
+        }
+        path.extend_from_slice(&name);
+        if let Some(observer) = &mut self.observer {
+            observer(parent.as_fd(), &name, &path)?;
+        }
+        let made = if self.todo.is_empty() && self.file_at_end {
+            super::create::make_file(parent.as_fd(), &name, mode)
+        } else {
+            super::create::make_directory(parent.as_fd(), &name, mode)
+        };
         match made {
-            Ok(directory) => {
-                self.stack.push((directory, name));
-                self.created.push(self.path());
+            Ok(entry) => {
+                self.stack.push((entry, name));
+                self.created.push(path);
                 Ok(())
             }
             // Somebody else was faster: take theirs.
