@@ -1,0 +1,43 @@
+//! One handler per instruction (build.md section 3).
+
+mod arg;
+pub(crate) mod config;
+mod copy;
+mod files;
+mod mount;
+mod run;
+
+use mica_dockerfile::{Command, Instruction};
+
+use crate::Problem;
+use crate::history::Layer;
+use crate::stage::StageConverter;
+use config::{Edited, Editor};
+
+impl StageConverter<'_, '_> {
+    /// Converts one instruction.
+    pub(crate) fn instruction(&mut self, command: &Command) -> Result<(), Problem> {
+        match &command.instruction {
+            Instruction::Add(add) => self.add_instruction(command, add),
+            Instruction::Copy(copy) => self.copy_instruction(command, copy),
+            Instruction::Run(run) => self.run_instruction(command, run),
+            Instruction::Workdir(path) => self.workdir(command, path),
+            Instruction::Arg(items) => self.arg(items),
+            other => self.config_instruction(other),
+        }
+    }
+
+    fn config_instruction(&mut self, instruction: &Instruction) -> Result<(), Problem> {
+        let mut editor = Editor {
+            config: &mut self.state.config,
+            variables: &mut self.state.variables,
+            has_cmd: &mut self.has_cmd,
+            escape: self.shared.dockerfile.escape,
+        };
+        match editor.apply(instruction)? {
+            Edited::Said(created_by) => self.commit(created_by, Layer::None),
+            Edited::Silent | Edited::NotMine => {}
+        }
+        Ok(())
+    }
+}

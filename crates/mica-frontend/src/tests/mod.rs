@@ -1,0 +1,10 @@
+//! Conversion as a whole: what graph and what config a Dockerfile becomes.
+
+mod arguments;
+mod changes;
+mod config;
+mod corpus;
+mod files;
+mod from;
+mod run;
+mod support;
