@@ -79,7 +79,7 @@ pub enum DiffError {
 /// in metadata, size and content (a copy-up that changed nothing) are left out.
 ///
 /// # Errors
-/// [`DiffError`] if the directory cannot be read, or holds a name that would be a whiteout in a tar.
+/// [`DiffError`] if the directory cannot be read, or holds a name no layer can have.
 pub fn diff_upper(
     upper: &Root,
     parent: &View,

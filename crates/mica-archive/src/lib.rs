@@ -13,24 +13,31 @@
 //! Knows nothing of the store: takes roots, readers and tables. Paths are bytes; every look-up stays below the
 //! [`mica_sys::root::Root`] it was given and follows no link that the layer did not make itself.
 
+mod apply;
+pub mod compress;
 mod diff;
 mod directories;
 mod entry;
+mod extract;
 mod finalize;
 mod limits;
 mod owners;
 pub mod path;
+mod recipe;
 mod table;
 pub mod tar;
 mod varint;
 mod view;
 mod xattr;
 
+pub use apply::{Applied, ApplyError, ApplyOptions, OverlayFlavour, apply};
 pub use diff::{DiffError, DiffOptions, UpperDiff, diff_upper, diff_views};
 pub use entry::{ContentDigest, Entry, Kind, Timestamp, keeps_xattr};
+pub use extract::{ExtractOptions, Extracted, extract, is_tar};
 pub use finalize::{Finalized, finalize};
 pub use limits::{Cancelled, LimitExceeded, Limits, NEVER};
 pub use owners::{OwnerLedger, OwnerPolicy};
+pub use recipe::{Recipe, RecipeError, rebuild};
 pub use table::{Table, TableError};
 pub use tar::{TarFormat, TarSummary, WriteError, write_tar};
 pub use view::{Located, View};

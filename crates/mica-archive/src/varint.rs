@@ -32,6 +32,10 @@ impl<'a> Cursor<'a> {
         self.0.is_empty()
     }
 
+    pub(crate) fn rest(&self) -> &'a [u8] {
+        self.0
+    }
+
     pub(crate) fn byte(&mut self) -> Option<u8> {
         let (&byte, rest) = self.0.split_first()?;
         self.0 = rest;

@@ -5,7 +5,6 @@ use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
-use rustix::fs::XattrFlags;
 use rustix::io::Errno;
 
 use crate::entry::keeps_xattr;
@@ -52,12 +51,6 @@ pub(crate) fn read(parent: BorrowedFd<'_>, name: &[u8], scratch: &mut Vec<u8>) -
         }
     }
     Ok(found)
-}
-
-/// Sets an attribute of an entry.
-pub(crate) fn set(parent: BorrowedFd<'_>, name: &[u8], attribute: &[u8], value: &[u8]) -> io::Result<()> {
-    let attribute = CString::new(attribute).map_err(io::Error::other)?;
-    Ok(rustix::fs::lsetxattr(&*proc_path(parent, name)?, &*attribute, value, XattrFlags::empty())?)
 }
 
 /// `/proc/self/fd/N` leads to the directory held open; the last component is not followed by the `l*xattr` calls,

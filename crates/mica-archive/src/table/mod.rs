@@ -174,10 +174,6 @@ impl Table {
         if !path::is_normal(&entry.path) {
             return Err(invalid("path", &entry.path));
         }
-        // The tar would show such a name as a whiteout, and the entry would be another one after a round trip.
-        if path::components(&entry.path).any(|component| component.starts_with(b".wh.")) {
-            return Err(invalid("path", &entry.path));
-        }
         if entry.path.is_empty() && !entry.kind.is_directory() {
             return Err(invalid("root", b""));
         }

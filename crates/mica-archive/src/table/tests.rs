@@ -78,14 +78,6 @@ fn a_hard_link_needs_an_earlier_file() {
 }
 
 #[test]
-fn names_that_a_tar_would_read_as_whiteouts_are_refused() {
-    for path in [".wh.x", "a/.wh..wh..opq", ".wh.d/x"] {
-        let result = Table::from_entries(vec![Entry::directory(path, 0o755)]);
-        assert!(matches!(result, Err(TableError::Invalid { .. })), "{path}");
-    }
-}
-
-#[test]
 fn a_newer_format_is_named() {
     let mut bytes = Table::default().encode();
     bytes[8] = 9;

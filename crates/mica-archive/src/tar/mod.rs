@@ -13,15 +13,17 @@
 //!   mode, owner and time, size 0 and no extended attributes.
 //! * A whiteout of `d/x` is the empty file `d/.wh.x` where `d/x` would be; an opaque directory is followed by the empty
 //!   file `.wh..wh..opq`. Both have mode 0, owner 0:0, time 0.
+//!   A file of the layer that is really called `.wh.x` (`ADD` of a layer as a user's tar) is written as it is, as every
+//!   engine does; whoever unpacks the layer takes it for a whiteout.
 //! * Two zero blocks end the stream and nothing pads it: the empty layer is 1024 zero bytes.
 
 pub(crate) mod header;
 pub(crate) mod pax;
-//READ mod
-//SPARSE
+pub(crate) mod read;
+pub(crate) mod sparse;
 mod write;
 
-//READ pub use read::{Member, MemberKind, TarError, TarReader};
+pub use read::{Literals, Member, MemberKind, TarError, TarReader};
 pub(crate) use write::BUFFER_BYTES;
 pub(crate) use write::{Blocks, Sink, Streaming, emit};
 pub use write::{TarFormat, TarSummary, WriteError, write_tar};
