@@ -190,6 +190,9 @@ fn class(chars: &mut Chars<'_>) -> Result<Class, IgnoreError> {
     while ranges.is_empty() || chars.next_if_eq(&']').is_none() {
         let low = class_char(chars)?;
         let high = if chars.next_if_eq(&'-').is_some() { class_char(chars)? } else { low };
+        if high < low {
+            return Err(IgnoreError::Syntax);
+        }
         ranges.push((low, high));
     }
     Ok(Class { negated, ranges })

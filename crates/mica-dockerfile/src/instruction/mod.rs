@@ -15,26 +15,26 @@ use crate::statement::Statement;
 use crate::suggest::DidYouMean;
 use crate::words::{json_or_words, json_strings, split_blanks, split_keyword, split_quoted};
 
-/// Every keyword, for suggestions.
+/// Every keyword, for suggestions: of two that are equally near the first wins, so common ones come first.
 const KEYWORDS: [&str; 18] = [
-    "ADD",
+    "RUN",
+    "COPY",
+    "FROM",
+    "ENV",
     "ARG",
     "CMD",
-    "COPY",
     "ENTRYPOINT",
-    "ENV",
-    "EXPOSE",
-    "FROM",
-    "HEALTHCHECK",
-    "LABEL",
-    "MAINTAINER",
-    "ONBUILD",
-    "RUN",
-    "SHELL",
-    "STOPSIGNAL",
-    "USER",
-    "VOLUME",
     "WORKDIR",
+    "LABEL",
+    "USER",
+    "EXPOSE",
+    "ADD",
+    "VOLUME",
+    "HEALTHCHECK",
+    "SHELL",
+    "ONBUILD",
+    "STOPSIGNAL",
+    "MAINTAINER",
 ];
 
 /// Builds an instruction other than FROM.
