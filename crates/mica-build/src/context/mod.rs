@@ -75,6 +75,12 @@ impl LocalContext {
         &self.scanner.root
     }
 
+    /// How many bytes were read for digests, for progress output.
+    pub fn bytes_hashed(&self) -> u64 {
+        let made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        made.values().map(|made| made.identity.size_bytes).sum()
+    }
+
     /// Remembers the digests made, for the next build.
     ///
     /// Writes nothing if nothing is new. Records of files that this build has seen in another state are dropped.

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
 
-use mica_archive::Cancelled;
+use mica_api::Cancel;
 use rustix::fs::{SeekFrom, Stat};
 use rustix::io::Errno;
 
@@ -14,13 +14,13 @@ const STEP_BYTES: u64 = 16 << 20;
 
 /// Copies files; keeps a buffer.
 pub(super) struct ByteCopier<'a> {
-    cancelled: Cancelled<'a>,
+    cancel: &'a Cancel,
     buffer: Vec<u8>,
 }
 
 impl<'a> ByteCopier<'a> {
-    pub(super) fn new(cancelled: Cancelled<'a>) -> Self {
-        Self { cancelled, buffer: Vec::new() }
+    pub(super) fn new(cancel: &'a Cancel) -> Self {
+        Self { cancel, buffer: Vec::new() }
     }
 
     /// Copies `from`, whose metadata is `stat`, into the empty file `to`.
@@ -103,7 +103,7 @@ impl<'a> ByteCopier<'a> {
     }
 
     fn check(&self) -> io::Result<()> {
-        if (self.cancelled)() { Err(io::ErrorKind::Interrupted.into()) } else { Ok(()) }
+        self.cancel.check().map_err(|cancelled| io::Error::new(io::ErrorKind::Interrupted, cancelled))
     }
 }
 

@@ -2,7 +2,8 @@
 
 use std::collections::HashMap;
 
-use mica_archive::{Cancelled, path};
+use mica_api::{Cancel, Cancelled};
+use mica_archive::path;
 use mica_solve::CopyAction;
 use rustix::fs::FileType;
 
@@ -16,22 +17,22 @@ use crate::select::{Expectation, Filter, Node, NodeKind, Selected, Selection, Tr
 /// One source to be copied.
 pub(super) struct Job<'a> {
     pub(super) action: &'a CopyAction,
-    pub(super) source: &'a SourceTree,
+    pub(super) source: SourceTree<'a>,
     pub(super) owner: Option<Ids>,
-    pub(super) cancelled: Cancelled<'a>,
+    pub(super) cancel: &'a Cancel,
 }
 
 /// Copies everything a source selects; returns the source files that were not what their digests say.
 pub(super) fn run(job: &Job<'_>, writer: &mut Destination<'_>) -> Result<Vec<Vec<u8>>, FileOpError> {
     let change = Change::parse(job.action.mode.as_ref())?;
-    let Selection { items, filter } = select(&*job.source.tree, job.action, &job.source.reference)?;
+    let Selection { items, filter } = select(job.source.tree, job.action, job.source.reference)?;
     writer.begin(seconds(job.action.created_seconds), change.of_parents(), job.owner);
     let mut copier = Copier {
         job,
         filter: &filter,
         change: &change,
         writer,
-        bytes: ByteCopier::new(job.cancelled),
+        bytes: ByteCopier::new(job.cancel),
         links: HashMap::new(),
         parents: Vec::new(),
         changed: Vec::new(),
@@ -102,9 +103,7 @@ impl Copier<'_, '_> {
         target: &[u8],
         level: Level,
     ) -> Result<(), FileOpError> {
-        if (self.job.cancelled)() {
-            return Err(FileOpError::Cancelled);
-        }
+        self.job.cancel.check()?;
         let verdict = self.filter.judge(relative, &node);
         match verdict {
             Verdict::Leave => return Ok(()),
@@ -139,7 +138,7 @@ impl Copier<'_, '_> {
         let state =
             if verdict == Verdict::Take { self.make_directory(target)? } else { ParentState::Awaited };
         self.parents.push(Parent { path: target.to_vec(), state });
-        let tree = &*self.job.source.tree;
+        let tree = self.job.source.tree;
         for (name, child) in tree.children(source)? {
             let (from, relative) = (path::join(source, name), path::join(relative, name));
             self.node(&from, &relative, child, &path::join(target, name), Level::Nested)?;
@@ -195,7 +194,8 @@ impl Copier<'_, '_> {
 
     fn file(&mut self, source: &[u8], node: Node<'_>, target: &[u8]) -> Result<(), FileOpError> {
         let io = |action| move |error| FileOpError::Tree(TreeError::io(action, source)(error));
-        let from = self.job.source.files.open_file_nofollow(source).map_err(io("open"))?;
+        let Some(files) = self.job.source.files else { return Ok(()) };
+        let from = files.open_file_nofollow(source).map_err(io("open"))?;
         let stat = rustix::fs::fstat(&from).map_err(|error| io("read")(error.into()))?;
         if stat.st_nlink > 1 {
             let inode = (stat.st_dev, stat.st_ino);
@@ -216,7 +216,7 @@ impl Copier<'_, '_> {
             None => self.bytes.copy(&from, &stat, &to).map(|()| true),
         };
         let unchanged = copied.map_err(|error| match error.kind() {
-            std::io::ErrorKind::Interrupted => FileOpError::Cancelled,
+            std::io::ErrorKind::Interrupted => FileOpError::Cancelled(Cancelled),
             _ => FileOpError::io("copy", target)(error),
         })?;
         if !unchanged {

@@ -67,11 +67,6 @@ impl<'a> Destination<'a> {
         })
     }
 
-    /// The root itself.
-    pub(super) fn root(&self) -> &'a Root {
-        self.root
-    }
-
     /// Starts an action: what directories made on the way will get (C6).
     pub(super) fn begin(&mut self, created: Timestamp, parent_mode: u32, parent_ids: Option<Ids>) {
         self.created = created;
@@ -112,8 +107,8 @@ impl<'a> Destination<'a> {
                 Some(stat) if file_type(&stat) == FileType::Symlink => {
                     links += 1;
                     if links > MAX_LINKS {
-                        let source = rustix::io::Errno::LOOP.into();
-                        return Err(FileOpError::Io { action: "lstat", path: shown(path), source });
+                        let error = rustix::io::Errno::LOOP.into();
+                        return Err(FileOpError::Io { action: "lstat", path: shown(path), error });
                     }
                     let target = self.root.read_link(&next).map_err(FileOpError::io("readlink", &next))?;
                     if target.starts_with(b"/") {
@@ -134,7 +129,7 @@ impl<'a> Destination<'a> {
             Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
                 Ok(None)
             }
-            Err(source) => Err(FileOpError::Io { action: "lstat", path: shown(path), source }),
+            Err(error) => Err(FileOpError::Io { action: "lstat", path: shown(path), error }),
         }
     }
 
@@ -148,8 +143,8 @@ impl<'a> Destination<'a> {
         match self.lstat(path)? {
             Some(stat) if file_type(&stat) == FileType::Directory => return Ok(()),
             Some(_) => {
-                let source = rustix::io::Errno::NOTDIR.into();
-                return Err(FileOpError::Io { action: "mkdir", path: shown(path), source });
+                let error = rustix::io::Errno::NOTDIR.into();
+                return Err(FileOpError::Io { action: "mkdir", path: shown(path), error });
             }
             None => {}
         }
@@ -228,7 +223,7 @@ impl<'a> Destination<'a> {
     ) -> Result<bool, FileOpError> {
         let made = self.replace(path, "mknod", |root| root.mknod(path, kind, 0o600, major, minor));
         match made {
-            Err(FileOpError::Io { source, .. }) if source.kind() == io::ErrorKind::PermissionDenied => {
+            Err(FileOpError::Io { error, .. }) if error.kind() == io::ErrorKind::PermissionDenied => {
                 self.skipped_devices += 1;
                 Ok(false)
             }

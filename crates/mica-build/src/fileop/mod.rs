@@ -12,12 +12,14 @@ mod owner;
 mod unpack;
 
 use std::io;
-use std::sync::Arc;
+use std::sync::LazyLock;
 
-use mica_archive::{Cancelled, OwnerLedger, OwnerPolicy, Timestamp};
+use mica_api::{Cancel, Cancelled, Class, Fault};
+use mica_archive::{OwnerLedger, OwnerPolicy, Timestamp, View};
 use mica_solve::{FileAction, FileOp, Input, MakeDirectory, MakeFile};
 use mica_sys::root::Root;
 
+use crate::context::LocalContext;
 use crate::select::{SelectError, Tree, TreeError};
 
 use destination::{Destination, Ids};
@@ -25,23 +27,41 @@ use destination::{Destination, Ids};
 pub use mode::{BadMode, SymbolicMode};
 
 /// Files that an action reads.
-#[derive(Clone)]
-pub struct SourceTree {
+#[derive(Clone, Copy)]
+pub struct SourceTree<'a> {
     /// What is there.
-    pub tree: Arc<dyn Tree>,
-    /// Where the bytes are: the same paths.
-    pub files: Arc<Root>,
+    tree: &'a dyn Tree,
+    /// Where the bytes are, under the same paths; `None` where there are none.
+    files: Option<&'a Root>,
     /// How errors name it.
-    pub reference: String,
+    reference: &'a str,
+}
+
+impl<'a> SourceTree<'a> {
+    /// A directory of the client, under the name the build knows it by.
+    pub fn local(context: &'a LocalContext, name: &'a str) -> Self {
+        Self { tree: context, files: Some(context.root()), reference: name }
+    }
+
+    /// A snapshot: its merged tables, and the root it is mounted at.
+    pub fn snapshot(view: &'a View, root: &'a Root) -> Self {
+        Self { tree: view, files: Some(root), reference: "snapshot" }
+    }
+
+    /// The empty root.
+    pub fn scratch() -> Self {
+        static EMPTY: LazyLock<View> = LazyLock::new(View::empty);
+        Self { tree: &*EMPTY, files: None, reference: "scratch" }
+    }
 }
 
 /// How an operation is executed.
 #[derive(Clone, Copy)]
-pub struct Options<'a> {
-    /// Whether owners are kept on the disk or, by a process with one id only, in the ledger.
-    pub owners: OwnerPolicy,
+pub struct FileOptions<'a> {
+    /// Whether this process has one id only: owners then go to the ledger, not to the disk.
+    pub single_id: bool,
     /// Asked per file and per buffer.
-    pub cancelled: Cancelled<'a>,
+    pub cancel: &'a Cancel,
 }
 
 /// What an operation did besides writing files.
@@ -77,15 +97,15 @@ pub enum FileOpError {
     /// A malformed `--chmod`.
     #[error(transparent)]
     Mode(#[from] BadMode),
-    /// A destination could not be written.
-    #[error("{action} {path}: {}", gist(source))]
+    /// A destination could not be written. The system's words are part of the text, as in the reference.
+    #[error("{action} {path}: {}", gist(error))]
     Io {
         /// What was tried, named as the system call.
         action: &'static str,
         /// Absolute path inside the root file system.
         path: String,
         /// Why not.
-        source: io::Error,
+        error: io::Error,
     },
     /// An archive could not be unpacked.
     #[error("cannot unpack {path}")]
@@ -96,14 +116,26 @@ pub enum FileOpError {
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// The user gave up.
-    #[error("context canceled")]
-    Cancelled,
+    #[error(transparent)]
+    Cancelled(#[from] Cancelled),
 }
 
 impl FileOpError {
     fn io(action: &'static str, path: &[u8]) -> impl FnOnce(io::Error) -> Self {
         let path = shown(path);
-        move |source| Self::Io { action, path, source }
+        move |error| Self::Io { action, path, error }
+    }
+}
+
+impl Fault for FileOpError {
+    fn class(&self) -> Class {
+        match self {
+            Self::Io { error, .. } => Class::of_io(error),
+            Self::Tree(TreeError::Io { source, .. }) => Class::of_io(source),
+            Self::Tree(_) => Class::Corrupt,
+            Self::Cancelled(_) => Class::Cancelled,
+            _ => Class::Build,
+        }
     }
 }
 
@@ -123,20 +155,21 @@ fn shown(path: &[u8]) -> String {
 /// Executes the actions of `op` on `destination`, in order.
 ///
 /// `sources` returns the files of an input. With [`Input::Scratch`] as base, `destination` is an empty directory.
-pub fn run(
+pub fn run<'a>(
     op: &FileOp,
     destination: &Root,
-    sources: &dyn Fn(Input) -> SourceTree,
-    options: Options<'_>,
+    sources: &dyn Fn(Input) -> SourceTree<'a>,
+    options: &FileOptions<'_>,
 ) -> Result<FileOutcome, FileOpError> {
-    let mut writer = Destination::new(destination, options.owners)?;
+    let owners = if options.single_id { OwnerPolicy::Ledger } else { OwnerPolicy::Exact };
+    let mut writer = Destination::new(destination, owners)?;
     let mut changed_sources = Vec::new();
     for action in &op.actions {
         match action {
             FileAction::Copy(action) => {
                 let owner = owner::resolve(action.owner.as_ref(), destination, op.base)?;
                 let source = sources(action.from);
-                let job = copy::Job { action, source: &source, owner, cancelled: options.cancelled };
+                let job = copy::Job { action, source, owner, cancel: options.cancel };
                 changed_sources.extend(copy::run(&job, &mut writer)?);
             }
             FileAction::MakeDirectory(action) => {

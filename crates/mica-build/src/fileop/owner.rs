@@ -47,7 +47,7 @@ fn find(root: &Root, file: &[u8], name: &str) -> Result<Option<Vec<u8>>, FileOpE
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
             return Ok(None);
         }
-        Err(source) => return Err(FileOpError::Io { action: "open", path: shown(file), source }),
+        Err(error) => return Err(FileOpError::Io { action: "open", path: shown(file), error }),
     };
     let is_it = |line: &&[u8]| line.len() <= LINE_BYTES && fields(line).next() == Some(name.as_bytes());
     Ok(content.split(|&byte| byte == b'\n').find(is_it).map(<[u8]>::to_vec))

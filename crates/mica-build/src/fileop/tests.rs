@@ -6,7 +6,6 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use mica_archive::NEVER;
 use mica_solve::{CopyAction, ModeChange, Owner, OwnerId};
 
 use super::*;
@@ -51,13 +50,24 @@ impl Case {
     }
 
     fn run(&self, actions: Vec<FileAction>) -> Result<FileOutcome, String> {
-        let context = Arc::new(LocalContext::open(self.context.path(), None, None).unwrap());
-        let files = Arc::new(context.root().try_clone().unwrap());
-        let source = SourceTree { tree: context, files, reference: "ctx".to_owned() };
+        self.run_from(&self.open(), actions, &Cancel::new())
+    }
+
+    fn open(&self) -> LocalContext {
+        LocalContext::open(self.context.path(), None, None).unwrap()
+    }
+
+    fn run_from(
+        &self,
+        context: &LocalContext,
+        actions: Vec<FileAction>,
+        cancel: &Cancel,
+    ) -> Result<FileOutcome, String> {
         let op = FileOp { base: self.base, actions };
         let root = Root::open(self.root.path()).unwrap();
-        let options = Options { owners: self.owners, cancelled: NEVER };
-        run(&op, &root, &|_| source.clone(), options).map_err(|error| error.to_string())
+        let options = FileOptions { single_id: self.owners == OwnerPolicy::Ledger, cancel };
+        let source = SourceTree::local(context, "ctx");
+        run(&op, &root, &|_| source, &options).map_err(|error| error.to_string())
     }
 
     fn copy(&self, source: &str, destination: &str) -> Result<FileOutcome, String> {
@@ -426,31 +436,23 @@ fn fifos_and_devices_are_kept() {
 #[test]
 fn a_file_that_changed_since_it_was_digested_is_reported() {
     let case = Case::new(&["f", "g"]);
-    let context = Arc::new(LocalContext::open(case.context.path(), None, None).unwrap());
+    let context = case.open();
     context.digests(&[b"f".to_vec(), b"g".to_vec()]).unwrap();
     fs::write(case.from("f"), "changed meanwhile").unwrap();
-    let files = Arc::new(context.root().try_clone().unwrap());
-    let source = SourceTree { tree: context, files, reference: "ctx".to_owned() };
-    let op = FileOp { base: Input::Vertex(0), actions: vec![FileAction::Copy(copy("/", "/"))] };
-    let root = Root::open(case.root.path()).unwrap();
-    let options = Options { owners: OwnerPolicy::Ledger, cancelled: NEVER };
-    let outcome = run(&op, &root, &|_| source.clone(), options).unwrap();
+    let actions = vec![FileAction::Copy(copy("/", "/"))];
+    let outcome = case.run_from(&context, actions, &Cancel::new()).unwrap();
     assert_eq!(outcome.changed_sources, [b"f".to_vec()]);
 }
 
 #[test]
 fn a_file_swapped_for_a_link_is_not_followed() {
     let case = Case::new(&["f"]);
-    let context = Arc::new(LocalContext::open(case.context.path(), None, None).unwrap());
+    let context = case.open();
     context.prefetch(b"").unwrap();
     fs::remove_file(case.from("f")).unwrap();
     symlink("/etc/passwd", case.from("f")).unwrap();
-    let files = Arc::new(context.root().try_clone().unwrap());
-    let source = SourceTree { tree: context, files, reference: "ctx".to_owned() };
-    let op = FileOp { base: Input::Vertex(0), actions: vec![FileAction::Copy(copy("/f", "/f"))] };
-    let root = Root::open(case.root.path()).unwrap();
-    let options = Options { owners: OwnerPolicy::Ledger, cancelled: NEVER };
-    assert!(run(&op, &root, &|_| source.clone(), options).is_err());
+    let actions = vec![FileAction::Copy(copy("/f", "/f"))];
+    assert!(case.run_from(&context, actions, &Cancel::new()).is_err());
     assert!(!case.at("/f").exists());
 }
 
@@ -519,12 +521,30 @@ fn times_of_copied_files_have_nanoseconds() {
 #[test]
 fn a_cancelled_copy_stops() {
     let case = Case::new(&["f"]);
-    let context = Arc::new(LocalContext::open(case.context.path(), None, None).unwrap());
-    let files = Arc::new(context.root().try_clone().unwrap());
-    let source = SourceTree { tree: context, files, reference: "ctx".to_owned() };
-    let op = FileOp { base: Input::Vertex(0), actions: vec![FileAction::Copy(copy("/f", "/f"))] };
+    let cancel = Cancel::new();
+    cancel.cancel();
+    let actions = vec![FileAction::Copy(copy("/f", "/f"))];
+    assert_eq!(case.run_from(&case.open(), actions, &cancel).unwrap_err(), "context canceled");
+}
+
+#[test]
+fn a_snapshot_gives_the_owners_of_its_table() {
+    use mica_archive::{Entry, Kind, Table};
+    let case = Case::new(&["d/f"]);
+    let mut file = Entry::new("d/f", Kind::File { size: 3, digest: None }, 0o640);
+    (file.uid, file.gid) = (5, 6);
+    let mut directory = Entry::directory("d", 0o700);
+    directory.uid = 9;
+    let view = View::stack([std::sync::Arc::new(Table::from_entries(vec![directory, file]).unwrap())]);
+    let files = Root::open(case.context.path()).unwrap();
     let root = Root::open(case.root.path()).unwrap();
-    let options = Options { owners: OwnerPolicy::Ledger, cancelled: &|| true };
-    let error = run(&op, &root, &|_| source.clone(), options).unwrap_err();
-    assert_eq!(error.to_string(), "context canceled");
+    let op = FileOp { base: Input::Vertex(0), actions: vec![FileAction::Copy(copy("/", "/x"))] };
+    let cancel = Cancel::new();
+    let options = FileOptions { single_id: true, cancel: &cancel };
+    let outcome = run(&op, &root, &|_| SourceTree::snapshot(&view, &files), &options).unwrap();
+    assert_eq!(outcome.ledger[&b"x/d"[..]], (9, 0));
+    assert_eq!(outcome.ledger[&b"x/d/f"[..]], (5, 6));
+    assert_eq!((case.mode("/x/d"), case.mode("/x/d/f")), (0o700, 0o640));
+    let error = run(&op, &root, &|_| SourceTree::scratch(), &options).map(|_| ());
+    assert!(error.is_ok(), "the content of an empty root is nothing");
 }
