@@ -315,7 +315,9 @@ fn finish(request: &ConvertRequest<'_>, config: &mut ImageConfig) {
     for (name, value) in request.labels {
         config.config.labels.insert(name.clone(), value.clone());
     }
-    let mut platform = if request.explicit_platform { request.platform.clone() } else { config.platform() };
+    let silent = config.os.is_empty() || config.architecture.is_empty();
+    let mut platform =
+        if request.explicit_platform || silent { request.platform.clone() } else { config.platform() };
     if platform.os_version.is_none() {
         platform.os_version = config.os_version.take();
     }

@@ -1,5 +1,8 @@
 //! Why a Dockerfile cannot be converted. The texts are the reference's (build.md), shown after `failed to solve: `.
 
+use std::error::Error;
+use std::fmt::{self, Display, Write};
+
 use mica_dockerfile::chmod::ChmodError;
 use mica_dockerfile::expand::ExpandError;
 use mica_dockerfile::mounts::MountError;
@@ -9,14 +12,33 @@ use mica_dockerfile::{DidYouMean, InvalidSignal, Location, ParseError, ParseErro
 use crate::ResolveError;
 
 /// A problem and the instruction that has it.
-#[derive(Debug, thiserror::Error)]
-#[error("{problem}")]
+///
+/// `Display` escapes control characters, so foreign text cannot command a terminal.
+#[derive(Debug)]
 pub struct ConvertError {
     /// What is wrong.
-    #[source]
     pub problem: Box<Problem>,
     /// The lines to show (P35); `None` if no line is to blame.
     pub location: Option<Location>,
+}
+
+impl Display for ConvertError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for character in self.problem.to_string().chars() {
+            if character.is_control() {
+                write!(f, "{}", character.escape_default())?;
+            } else {
+                f.write_char(character)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Error for ConvertError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.problem.source()
+    }
 }
 
 /// What is wrong with a Dockerfile or with what it refers to.

@@ -29,6 +29,7 @@ impl StageState {
     /// A stage that starts from files and a config: PATH and working directory are made certain (G3).
     pub(crate) fn from_base(root: Option<VertexId>, mut config: ImageConfig, platform: Platform) -> Self {
         config.created = None;
+        forget_other_tools(&mut config);
         config.config.on_build.clear();
         config.rootfs.diff_ids = None;
         config.ensure_path();
@@ -65,6 +66,17 @@ impl StageState {
             None => self.declared.push((name.to_owned(), value.to_owned())),
         }
     }
+}
+
+/// Removes what only the base's builder understood, such as its inline cache, and empty maps, which are left out (G2).
+fn forget_other_tools(config: &mut ImageConfig) {
+    config.extra.clear();
+    config.config.extra.clear();
+    for entry in config.history.iter_mut().flatten() {
+        entry.extra.clear();
+    }
+    config.config.exposed_ports.take_if(|ports| ports.is_empty());
+    config.config.volumes.take_if(|volumes| volumes.is_empty());
 }
 
 /// The inputs of a vertex being made.

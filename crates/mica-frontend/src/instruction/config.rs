@@ -159,9 +159,9 @@ impl Editor<'_> {
         for word in &expanded {
             ports.extend(Ports::parse(word)?.keys());
         }
-        let exposed = self.config.config.exposed_ports.get_or_insert_default();
-        for port in &ports {
-            exposed.insert(port.clone(), Map::new());
+        if !ports.is_empty() {
+            let exposed = self.config.config.exposed_ports.get_or_insert_default();
+            exposed.extend(ports.iter().map(|port| (port.clone(), Map::new())));
         }
         Ok(format!("EXPOSE {}", plain_list(&ports)))
     }
@@ -172,9 +172,7 @@ impl Editor<'_> {
             return Err(Problem::BlankVolume);
         }
         let volumes = self.config.config.volumes.get_or_insert_default();
-        for path in &paths {
-            volumes.insert(path.clone(), Map::new());
-        }
+        volumes.extend(paths.iter().map(|path| (path.clone(), Map::new())));
         Ok(format!("VOLUME {}", plain_list(&paths)))
     }
 

@@ -193,6 +193,29 @@ fn bases_without_path_get_one() {
 }
 
 #[test]
+fn keys_of_other_tools_stay_with_the_base() {
+    let text = r#"{"architecture":"amd64","os":"linux","config":{"Hostname":"h","ExposedPorts":{},"Volumes":{}},
+        "container":"x","moby.buildkit.cache.v0":"e30=","history":[{"created_by":"a","v1":1}],"rootfs":{"type":"layers"}}"#;
+    let image =
+        build_with("FROM foreign\n", &Fake::new().image("foreign", serde_json::from_str(text).unwrap()));
+    assert_eq!(
+        String::from_utf8(image.config.to_bytes()).unwrap(),
+        concat!(
+            r#"{"architecture":"amd64","config":{"Env":["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"]},"#,
+            r#""created":null,"history":[{"created_by":"a"}],"os":"linux","rootfs":{"type":"layers","diff_ids":null}}"#
+        )
+    );
+}
+
+#[test]
+fn an_image_that_does_not_say_its_platform_gets_the_one_asked_for() {
+    let mut config = base();
+    (config.os, config.architecture) = (String::new(), String::new());
+    let image = build_with("FROM silent\n", &Fake::new().image("silent", config));
+    assert_eq!(image.config.platform(), amd64());
+}
+
+#[test]
 fn an_image_without_layers_is_scratch_with_a_config() {
     let mut empty = ImageConfig::default();
     empty.set_platform(&amd64());
@@ -282,9 +305,9 @@ fn the_image_source_is_keyed_by_its_manifest() {
 #[test]
 fn parse_errors_keep_their_lines() {
     refused(
-        "FROM base\nRNU x\n",
+        "FROM base\nRUNN x\n",
         2,
-        "dockerfile parse error on line 2: unknown instruction: RNU (did you mean RUN?)",
+        "dockerfile parse error on line 2: unknown instruction: RUNN (did you mean RUN?)",
     );
     refused("", 0, "the Dockerfile cannot be empty");
 }
