@@ -119,7 +119,7 @@ impl Arguments {
     pub(crate) fn proxies(&self) -> Vec<String> {
         let mut entries = Vec::new();
         for proxy in PROXIES {
-            let value = self.build.iter().filter(|(name, _)| name.eq_ignore_ascii_case(proxy)).next_back();
+            let value = self.build.iter().rfind(|(name, _)| name.eq_ignore_ascii_case(proxy));
             if let Some((_, value)) = value {
                 entries.push(format!("{proxy}={value}"));
                 entries.push(format!("{}={value}", proxy.to_ascii_lowercase()));

@@ -189,6 +189,7 @@ impl Converter<'_> {
                 let files = self.local(name);
                 let root = self.copy_of(files, format!("{}FROM {name}", steps.next()), location);
                 let mut config = ImageConfig::scratch(&platform);
+                config.created = Some(history::timestamp(self.seconds));
                 history::complete(&mut config, 1, &format!("FROM {name}"));
                 StageState::from_base(Some(root), config, platform)
             }
@@ -209,6 +210,7 @@ impl Converter<'_> {
                 let root =
                     self.copy_of(files, format!("[context {name}] copy"), planned.stage.origin.location);
                 let mut config = ImageConfig::scratch(&platform);
+                config.created = Some(history::timestamp(self.seconds));
                 history::complete(&mut config, 1, &format!("FROM {name}"));
                 StageState::from_base(Some(root), config, platform)
             }

@@ -338,7 +338,7 @@ impl From<NamedContext> for Source {
     fn from(context: NamedContext) -> Self {
         match context {
             NamedContext::Local { name } => Self::Local { name },
-            NamedContext::Image(image) => Self::Image(Box::new(image)),
+            NamedContext::Image(image) => Self::Image(image),
         }
     }
 }

@@ -30,7 +30,7 @@ pub enum NamedContext {
         name: String,
     },
     /// An image.
-    Image(ResolvedBase),
+    Image(Box<ResolvedBase>),
 }
 
 /// An image with its config.

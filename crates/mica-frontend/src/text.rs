@@ -42,5 +42,5 @@ pub(crate) fn mount_source(mount: &str) -> Option<&str> {
     pairs
         .filter(|(key, value)| key.eq_ignore_ascii_case("from") && !value.is_empty())
         .map(|(_, value)| value)
-        .last()
+        .next_back()
 }

@@ -2,7 +2,7 @@
 
 use mica_dockerfile::Run;
 use mica_dockerfile::expand::{self, ExpandError};
-use mica_dockerfile::mounts::{self, MountFlag, Sharing};
+use mica_dockerfile::mounts::{self, Attributes, MountFlag, Sharing};
 use mica_solve::{CacheSharing, ExecMount, Input, MountKind, SecretEnv};
 
 use crate::stage::{Inputs, StageConverter};
@@ -59,13 +59,17 @@ impl StageConverter<'_, '_> {
                 let kind = MountKind::Bind { from, source: paths::clean(&source) };
                 self.push(mounts, &target, kind, read_only)
             }
-            MountFlag::Cache { ref target, ref from, read_only, .. } => {
-                let from = match from {
-                    Some(from) => self.mount_from(from, target, inputs)?,
-                    None => Input::Scratch,
+            MountFlag::Cache { target, id, from, source, sharing, read_only, attributes } => {
+                let kind = MountKind::Cache {
+                    custom_id: id != default_cache_id(&target),
+                    id: self.cache_id(id),
+                    sharing: cache_sharing(sharing),
+                    from: from.map_or(Ok(Input::Scratch), |from| self.mount_from(&from, &target, inputs))?,
+                    source: paths::clean(&source),
+                    mode: attributes.mode,
+                    uid: attributes.uid.unwrap_or(0),
+                    gid: attributes.gid.unwrap_or(0),
                 };
-                let target = target.clone();
-                let kind = self.cache(flag, from);
                 self.push(mounts, &target, kind, read_only)
             }
             MountFlag::Tmpfs { target, size_bytes } => {
@@ -76,16 +80,14 @@ impl StageConverter<'_, '_> {
                     mounts.secret_env.push(SecretEnv { id: id.clone(), name, required });
                 }
                 let Some(target) = target else { return Ok(()) };
-                let mode = attributes.mode.unwrap_or(SECRET_MODE);
-                let (uid, gid) = (attributes.uid.unwrap_or(0), attributes.gid.unwrap_or(0));
+                let (mode, uid, gid) = file_attributes(attributes, SECRET_MODE);
                 self.push(mounts, &target, MountKind::Secret { id, mode, uid, gid, required }, true)
             }
             MountFlag::Ssh { id, target, required, attributes } => {
                 let target =
                     target.unwrap_or_else(|| format!("/run/buildkit/ssh_agent.{}", mounts.ssh_count));
                 mounts.ssh_count += 1;
-                let mode = attributes.mode.unwrap_or(SOCKET_MODE);
-                let (uid, gid) = (attributes.uid.unwrap_or(0), attributes.gid.unwrap_or(0));
+                let (mode, uid, gid) = file_attributes(attributes, SOCKET_MODE);
                 self.push(mounts, &target, MountKind::Ssh { id, mode, uid, gid, required }, true)?;
                 let socket = mounts.list.last().map(|mount| mount.target.clone());
                 mounts.ssh_socket = mounts.ssh_socket.take().or(socket);
@@ -106,27 +108,11 @@ impl StageConverter<'_, '_> {
         Ok(())
     }
 
-    /// M4.
-    fn cache(&self, flag: MountFlag, from: Input) -> MountKind {
-        let MountFlag::Cache { target, id, source, sharing, attributes, .. } = flag else {
-            unreachable!("called for caches only");
-        };
-        let custom_id = id != default_cache_id(&target);
-        let namespace =
-            self.shared.arguments.build("BUILDKIT_CACHE_MOUNT_NS").filter(|name| !name.is_empty());
-        MountKind::Cache {
-            id: namespace.map_or_else(|| id.clone(), |namespace| format!("{namespace}/{id}")),
-            custom_id,
-            sharing: match sharing {
-                Sharing::Shared => CacheSharing::Shared,
-                Sharing::Private => CacheSharing::Private,
-                Sharing::Locked => CacheSharing::Locked,
-            },
-            from,
-            source: paths::clean(&source),
-            mode: attributes.mode,
-            uid: attributes.uid.unwrap_or(0),
-            gid: attributes.gid.unwrap_or(0),
+    /// M4: the id within the name space that the command line chose.
+    fn cache_id(&self, id: String) -> String {
+        match self.shared.arguments.build("BUILDKIT_CACHE_MOUNT_NS") {
+            Some(namespace) if !namespace.is_empty() => format!("{namespace}/{id}"),
+            _ => id,
         }
     }
 
@@ -141,6 +127,19 @@ impl StageConverter<'_, '_> {
         };
         Ok(inputs.add(files))
     }
+}
+
+fn cache_sharing(sharing: Sharing) -> CacheSharing {
+    match sharing {
+        Sharing::Shared => CacheSharing::Shared,
+        Sharing::Private => CacheSharing::Private,
+        Sharing::Locked => CacheSharing::Locked,
+    }
+}
+
+/// Mode, owner and group of a file that a mount makes.
+fn file_attributes(attributes: Attributes, default_mode: u32) -> (u32, u32, u32) {
+    (attributes.mode.unwrap_or(default_mode), attributes.uid.unwrap_or(0), attributes.gid.unwrap_or(0))
 }
 
 /// The id of a cache that was given none: the clean target.

@@ -180,6 +180,9 @@ fn a_directory_as_base_is_one_layer() {
     let image = build_with("FROM tree\nRUN x\n", &fake);
     assert_eq!(image.names(), ["[context tree] load from client", "[1/2] FROM tree", "[2/2] RUN x"]);
     assert_eq!(image.config.history().iter().filter(|entry| !entry.empty_layer).count(), 2);
+    assert!(
+        image.config.history().iter().all(|entry| entry.created.as_deref() == Some("1970-01-01T00:00:00Z"))
+    );
     assert_eq!(image.config.config.working_dir, "/");
 }
 

@@ -73,9 +73,7 @@ fn bind_mounts_come_from_the_context_a_stage_or_an_image() {
 
 #[test]
 fn cache_mounts_know_whether_they_were_given_an_id() {
-    let dockerfile = concat!(
-        "FROM base\nRUN --mount=type=cache,target=/c/ --mount=type=cache,id=x,target=/d,sharing=locked,mode=0700,uid=5,ro x\n"
-    );
+    let dockerfile = "FROM base\nRUN --mount=type=cache,target=/c/ --mount=type=cache,id=x,target=/d,sharing=locked,mode=0700,uid=5,ro x\n";
     let image = build_args(dockerfile, &[("BUILDKIT_CACHE_MOUNT_NS", "ns")]);
     let [first, second] = &image.exec().mounts[..] else { panic!("two mounts") };
     let MountKind::Cache { id, custom_id, sharing, from, mode, .. } = &first.kind else { panic!("a cache") };

@@ -35,7 +35,10 @@ impl Fake {
     }
 
     pub(super) fn image_context(mut self, name: &str, config: ImageConfig) -> Self {
-        self.contexts.insert(name.to_owned(), NamedContext::Image(resolved("example.org/context:1", config)));
+        self.contexts.insert(
+            name.to_owned(),
+            NamedContext::Image(Box::new(resolved("example.org/context:1", config))),
+        );
         self
     }
 }
