@@ -186,12 +186,7 @@ impl Converter<'_> {
             // FROM --platform means nothing to scratch (F6).
             Source::Scratch => StageState::from_base(None, ImageConfig::scratch(&target), target),
             Source::Local { name } => {
-                let files = self.local(name);
-                let root = self.copy_of(files, format!("{}FROM {name}", steps.next()), location);
-                let mut config = ImageConfig::scratch(&platform);
-                config.created = Some(history::timestamp(self.seconds));
-                history::complete(&mut config, 1, &format!("FROM {name}"));
-                StageState::from_base(Some(root), config, platform)
+                self.local_stage(name, platform, format!("{}FROM {name}", steps.next()), location)
             }
             Source::Image(image) => {
                 let name = format!("{}FROM {}", steps.next(), image.reference);
@@ -206,19 +201,24 @@ impl Converter<'_> {
         match source {
             Source::Scratch => StageState::from_base(None, ImageConfig::scratch(&platform), platform),
             Source::Local { name: context } => {
-                let files = self.local(context);
-                let root =
-                    self.copy_of(files, format!("[context {name}] copy"), planned.stage.origin.location);
-                let mut config = ImageConfig::scratch(&platform);
-                config.created = Some(history::timestamp(self.seconds));
-                history::complete(&mut config, 1, &format!("FROM {name}"));
-                StageState::from_base(Some(root), config, platform)
+                let location = planned.stage.origin.location;
+                self.local_stage(context, platform, format!("[context {name}] copy"), location)
             }
             Source::Image(image) => {
                 let platform = if image.config.os.is_empty() { platform } else { image.config.platform() };
                 self.image_stage(image, platform, format!("[context {name}] {}", image.reference), None)
             }
         }
+    }
+
+    /// A directory as a base: one layer with all that is in it, and a history that tells of it.
+    fn local_stage(&mut self, context: &str, platform: Platform, title: String, at: Location) -> StageState {
+        let files = self.local(context);
+        let root = self.copy_of(files, title, at);
+        let mut config = ImageConfig::scratch(&platform);
+        config.created = Some(history::timestamp(self.seconds));
+        history::complete(&mut config, 1, &format!("FROM {context}"));
+        StageState::from_base(Some(root), config, platform)
     }
 
     fn image_stage(
