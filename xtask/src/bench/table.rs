@@ -1,0 +1,139 @@
+//! The figures, for the terminal and for docs/performance.md.
+
+use std::fmt::Write;
+use std::path::Path;
+
+use crate::run::{Outcome, command, read, write};
+
+const FILE: &str = "docs/performance.md";
+const BEGIN: &str = "<!-- figures: written by `cargo xtask bench --write` -->";
+const END: &str = "<!-- end of figures -->";
+
+/// One tool in one workload.
+pub(crate) struct Row {
+    pub(crate) workload: &'static str,
+    pub(crate) tool: &'static str,
+    pub(crate) unit: &'static str,
+    pub(crate) values: Vec<f64>,
+}
+
+impl Row {
+    fn sorted(&self) -> Vec<f64> {
+        let mut values = self.values.clone();
+        values.sort_by(f64::total_cmp);
+        values
+    }
+
+    fn median(&self) -> f64 {
+        let values = self.sorted();
+        values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+    }
+
+    /// Median, fastest and slowest.
+    pub(crate) fn line(&self) -> String {
+        let values = self.sorted();
+        let end = |value: Option<&f64>| shown(value.copied().unwrap_or(f64::NAN), self.unit);
+        let (median, first, last) =
+            (shown(self.median(), self.unit), end(values.first()), end(values.last()));
+        format!("{:<9} {median} ({first} to {last})", self.tool)
+    }
+}
+
+fn shown(value: f64, unit: &str) -> String {
+    match unit {
+        "s" if value < 1.0 => format!("{:.1} ms", value * 1000.0),
+        "s" => format!("{value:.2} s"),
+        unit => format!("{value:.0} {unit}"),
+    }
+}
+
+/// All rows.
+pub(crate) struct Table {
+    pub(crate) rows: Vec<Row>,
+}
+
+impl Table {
+    pub(crate) fn new() -> Self {
+        Self { rows: Vec::new() }
+    }
+
+    /// A Markdown table: the median of each tool, and how many times mica's that is.
+    pub(crate) fn text(&self) -> String {
+        let mut text = String::from(
+            "| workload | tool | median | fastest to slowest | times mica's |\n|---|---|---|---|---|\n",
+        );
+        for row in &self.rows {
+            let mica = self.rows.iter().find(|other| other.workload == row.workload && other.tool == "mica");
+            let ratio = match mica {
+                Some(mica) if row.tool != "mica" => format!("{:.1}", row.median() / mica.median()),
+                Some(_) => "1".into(),
+                None => "–".into(),
+            };
+            let values = row.sorted();
+            let end = |value: Option<&f64>| shown(value.copied().unwrap_or(f64::NAN), row.unit);
+            // Writing to a String cannot fail.
+            let _ = writeln!(
+                text,
+                "| {} | {} | {} | {} to {} | {ratio} |",
+                row.workload,
+                row.tool,
+                shown(row.median(), row.unit),
+                end(values.first()),
+                end(values.last())
+            );
+        }
+        text
+    }
+
+    /// Puts the table between the marks of the page, which is begun if it is not there.
+    pub(crate) fn write(&self) -> Outcome {
+        let page =
+            std::fs::read_to_string(FILE).unwrap_or_else(|_| format!("# Performance\n\n{BEGIN}\n{END}\n"));
+        let (before, rest) = page.split_once(BEGIN).ok_or(format!("{FILE} has no line {BEGIN}"))?;
+        let (_, after) = rest.split_once(END).ok_or(format!("{FILE} has no line {END}"))?;
+        let figures = format!("{}\n\n{}", machine(), self.text());
+        write(Path::new(FILE), format!("{before}{BEGIN}\n{figures}{END}{after}"))?;
+        println!("{FILE} is written");
+        Ok(())
+    }
+}
+
+/// The machine and the versions, without which figures mean nothing.
+fn machine() -> String {
+    let one_line = |program: &str, arguments: &[&str]| {
+        let text = read(&mut command(program, arguments)).unwrap_or_default();
+        text.lines().next().unwrap_or_default().trim().to_owned()
+    };
+    let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    let information = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model =
+        information.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or(": unknown processor");
+    let mut text = format!(
+        "{cores} cores ({}), Linux {}; mica at commit {}",
+        model.trim_start_matches([' ', '\t', ':']),
+        one_line("uname", &["-r"]),
+        one_line("git", &["rev-parse", "--short=12", "HEAD"]),
+    );
+    for peer in ["buildkitd", "buildah", "podman"] {
+        if let Some(program) = crate::run::find(peer) {
+            let version = one_line(&program.to_string_lossy(), &["--version"]);
+            // Writing to a String cannot fail.
+            let _ = write!(text, "; {version}");
+        }
+    }
+    text + "."
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ratios_are_to_the_median_of_mica() {
+        let row = |tool, values: &[f64]| Row { workload: "w", tool, unit: "s", values: values.to_vec() };
+        let table = Table { rows: vec![row("mica", &[0.3, 0.01, 0.02]), row("BuildKit", &[0.1])] };
+        let text = table.text();
+        assert!(text.contains("| w | mica | 20.0 ms | 10.0 ms to 300.0 ms | 1 |"), "{text}");
+        assert!(text.contains("| w | BuildKit | 100.0 ms | 100.0 ms to 100.0 ms | 5.0 |"), "{text}");
+    }
+}
