@@ -176,16 +176,8 @@ fn action<'a>(text: &'a str, who: u32, steps: &mut Vec<Step>) -> Option<&'a str>
                 affected |= STICKY;
                 STICKY
             }
-            'u' => {
-                steps.push(copied(Who::User, affected, operator));
-                continue;
-            }
-            'g' => {
-                steps.push(copied(Who::Group, affected, operator));
-                continue;
-            }
-            'o' => {
-                steps.push(copied(Who::Other, affected, operator));
+            'u' | 'g' | 'o' => {
+                steps.push(Step::Copy { from: class(permission), to: affected & 0o777, operator });
                 continue;
             }
             _ => return None,
@@ -196,8 +188,12 @@ fn action<'a>(text: &'a str, who: u32, steps: &mut Vec<Step>) -> Option<&'a str>
     Some(&rest[length..])
 }
 
-fn copied(from: Who, affected: u32, operator: Operator) -> Step {
-    Step::Copy { from, to: affected & 0o777, operator }
+fn class(letter: char) -> Who {
+    match letter {
+        'u' => Who::User,
+        'g' => Who::Group,
+        _ => Who::Other,
+    }
 }
 
 #[cfg(test)]

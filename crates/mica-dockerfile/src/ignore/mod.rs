@@ -3,6 +3,9 @@
 //! The meaning is that of moby's patternmatcher: patterns are read in order, a pattern that matches a
 //! directory matches everything below it, and the last pattern that matches decides.
 
+#[cfg(test)]
+mod tests;
+
 use crate::glob::{Class, Matcher, Token};
 
 /// An ignore file larger than this is refused.
@@ -230,7 +233,3 @@ pub(crate) fn clean(path: &str) -> String {
         (false, false) => components.join("/"),
     }
 }
-
-#[cfg(test)]
-#[path = "ignore_tests.rs"]
-mod tests;
