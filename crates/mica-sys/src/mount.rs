@@ -236,6 +236,13 @@ pub fn set_attr(mount: BorrowedFd<'_>, attr: MountAttr, recursive: bool) -> io::
     setattr(mount, &attributes, recursive)
 }
 
+/// Makes a mount writable again that [`set_attr`] has made read-only.
+pub fn clear_read_only(mount: BorrowedFd<'_>) -> io::Result<()> {
+    let attributes =
+        libc::mount_attr { attr_set: 0, attr_clr: libc::MOUNT_ATTR_RDONLY, propagation: 0, userns_fd: 0 };
+    setattr(mount, &attributes, false)
+}
+
 /// Gives a detached mount the id mapping of a user namespace ("idmapped mount").
 ///
 /// Linux 5.12 and a file system that supports it. Call it between `open_tree` and `move_mount`: a mount
