@@ -1,11 +1,12 @@
 //! The new process, from fork to exec: gives up rights in the one order that works.
 //!
-//! 1. cgroup and its namespace, terminal, stdio: while still privileged;
+//! 1. cgroup and its namespace, the rest of the mounts, stdio: while still privileged;
 //! 2. bounding set, groups, group: `SETPCAP` and `SETGID` are still there;
 //! 3. system call filter: without no_new_privs it needs `SYS_ADMIN`, and it allows what follows;
 //! 4. user, capabilities;
 //! 5. death signal: changing ids has cleared any set before.
 
+use std::fs::File;
 use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -13,7 +14,7 @@ use mica_sys::process::{self, Fork};
 use rustix::process::{Gid, Uid};
 use rustix::thread::{CapabilitySet, CapabilitySets, UnshareFlags};
 
-use super::scene::Launch;
+use super::scene::{self, Launch};
 use super::{Step, StepError};
 use crate::cgroup::ContainerCgroup;
 use crate::plan::{Plan, Ulimit};
@@ -27,16 +28,23 @@ pub(super) fn become_container(
     stdio: Vec<OwnedFd>,
     report: OwnedFd,
 ) -> ! {
-    let confined = join(cgroup, join_v2).and_then(|()| confine(plan, launch, &stdio));
+    let mut notices = Vec::new();
+    let confined = join(cgroup, join_v2)
+        .and_then(|()| scene::complete(plan, &launch.tree, &mut notices))
+        .and_then(|cwd| confine(plan, launch, &cwd, &stdio));
+    let mut report = File::from(report);
+    for notice in notices {
+        // If the helper is gone there is nobody to tell; so too below.
+        let _ = writeln!(report, "{}{notice}", super::NOTICE);
+    }
     let started = confined.and_then(|()| if plan.init { fork_init() } else { Ok(()) });
     let started = started.and_then(|()| start_session(launch));
     if let Err(error) = started {
         let bytes = serde_json::to_vec(&error).unwrap_or_else(|_| b"{}".to_vec());
-        // If the helper is gone there is nobody to tell.
-        let _ = std::fs::File::from(report).write_all(&bytes);
+        let _ = report.write_all(&bytes);
         process::exit_now(126);
     }
-    process::exec_or_report(&launch.arguments, &launch.candidates, report)
+    process::exec_or_report(&launch.arguments, &launch.candidates, report.into())
 }
 
 fn join(cgroup: &ContainerCgroup, join_v2: bool) -> Result<(), StepError> {
@@ -46,14 +54,14 @@ fn join(cgroup: &ContainerCgroup, join_v2: bool) -> Result<(), StepError> {
     Ok(())
 }
 
-fn confine(plan: &Plan, launch: &Launch, stdio: &[OwnedFd]) -> Result<(), StepError> {
+fn confine(plan: &Plan, launch: &Launch, cwd: &OwnedFd, stdio: &[OwnedFd]) -> Result<(), StepError> {
     connect(launch, stdio)?;
     process::reset_signals().step("reset signals")?;
     // A key store of its own, where there are keys at all.
     let _ = process::new_session_keyring();
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     set_ulimits(&plan.ulimits)?;
-    rustix::process::fchdir(&launch.cwd).step("enter the working directory")?;
+    rustix::process::fchdir(cwd).step("enter the working directory")?;
     drop_bounding_set(launch.capabilities)?;
     if let Some(groups) = &launch.groups {
         let groups: Vec<Gid> = groups.iter().map(|&group| Gid::from_raw(group)).collect();

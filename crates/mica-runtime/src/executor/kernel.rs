@@ -11,7 +11,7 @@ use mica_sys::mount::{self, MountAttr, TmpfsOptions};
 use mica_sys::root::{MountpointKind, Root};
 use rustix::fs::{CWD, Mode, OFlags};
 
-use super::mounts::{INERT, standard_target};
+use super::mounts::{INERT, Tree, standard_target};
 use super::scene::Scene;
 use super::{Step, StepError, devices};
 use crate::cgroup;
@@ -39,14 +39,14 @@ const PROC_HARMLESS: [&str; 8] =
 const READ_ONLY: MountAttr = MountAttr { read_only: true, ..INERT };
 
 /// Covers for what is masked: `/dev/null` for files, one empty read-only directory for directories.
-pub(super) struct Masks {
-    null: OwnedFd,
+struct Masks<'a> {
+    null: &'a OwnedFd,
     empty: Option<OwnedFd>,
 }
 
-impl Masks {
-    pub(super) fn new() -> Result<Self, StepError> {
-        Ok(Self { null: devices::null()?, empty: None })
+impl<'a> Masks<'a> {
+    fn new(null: &'a OwnedFd) -> Self {
+        Self { null, empty: None }
     }
 
     /// Covers an entry, if it is there.
@@ -80,34 +80,30 @@ fn entry(root: &Root, path: &str) -> io::Result<Option<OwnedFd>> {
     }
 }
 
-/// Mounts `/proc`. A container around us that masks its own keeps us from having a whole one.
-pub(super) fn mount_proc(
-    plan: &Plan,
-    scene: &mut Scene,
-    root: &Root,
-    masks: &mut Masks,
-) -> Result<(), StepError> {
-    let target = standard_target(scene, root, "proc")?;
+/// Mounts `/proc`; in the new pid namespace. A container around us that masks its own keeps us from having
+/// a whole one.
+pub(super) fn mount_proc(plan: &Plan, tree: &Tree, notices: &mut Vec<String>) -> Result<(), StepError> {
     let proc = match mount::pseudo("proc", &[], INERT) {
         Ok(proc) => Root::from_fd(proc),
         Err(error) if error.source.kind() == io::ErrorKind::PermissionDenied && plan.ids != Ids::Root => {
-            return reduced_proc(scene, &target);
+            return reduced_proc(notices, &tree.proc);
         }
         Err(error) => return Err(error).step("mount /proc"),
     };
-    mount::attach(proc.as_fd(), target.as_fd()).step("mount /proc")?;
+    mount::attach(proc.as_fd(), tree.proc.as_fd()).step("mount /proc")?;
     if plan.insecure {
         return Ok(());
     }
     for path in PROC_READ_ONLY {
         make_read_only(&proc, path)?;
     }
+    let mut masks = Masks::new(&tree.null);
     PROC_MASKED.iter().try_for_each(|path| masks.cover(&proc, path))
 }
 
 /// A `/proc` without processes. The surrounding one cannot be shown instead: it has processes of the
 /// same user outside the container, and through `/proc/<pid>/root` their files.
-fn reduced_proc(scene: &mut Scene, target: &OwnedFd) -> Result<(), StepError> {
+fn reduced_proc(notices: &mut Vec<String>, target: &OwnedFd) -> Result<(), StepError> {
     let step = "mount a reduced /proc";
     let options = TmpfsOptions { size_bytes: Some(1 << 20), mode: 0o555, attr: INERT };
     let proc = Root::from_fd(mount::tmpfs_with(&options).step(step)?);
@@ -129,7 +125,7 @@ fn reduced_proc(scene: &mut Scene, target: &OwnedFd) -> Result<(), StepError> {
     }
     mount::set_attr(proc.as_fd(), READ_ONLY, false).step(step)?;
     let notice = "/proc has no processes: the container mica itself runs in hides parts of its own /proc";
-    scene.notices.push(notice.into());
+    notices.push(notice.into());
     Ok(())
 }
 
@@ -147,7 +143,7 @@ pub(super) fn mount_sys(
     plan: &Plan,
     scene: &mut Scene,
     root: &Root,
-    masks: &mut Masks,
+    null: &OwnedFd,
 ) -> Result<(), StepError> {
     let target = standard_target(scene, root, "sys")?;
     let attr = MountAttr { read_only: !plan.insecure, ..INERT };
@@ -173,12 +169,13 @@ pub(super) fn mount_sys(
     if plan.insecure {
         return Ok(());
     }
+    let mut masks = Masks::new(null);
     SYS_MASKED.iter().try_for_each(|path| masks.cover(&sys, path))?;
-    mask_thermal(&sys, masks)
+    mask_thermal(&sys, &mut masks)
 }
 
 /// Counters that tell co-tenants apart; not on every machine, so one look comes first.
-fn mask_thermal(sys: &Root, masks: &mut Masks) -> Result<(), StepError> {
+fn mask_thermal(sys: &Root, masks: &mut Masks<'_>) -> Result<(), StepError> {
     let first = "devices/system/cpu/cpu0/thermal_throttle";
     if entry(sys, first).step("look for thermal counters")?.is_none() {
         return Ok(());

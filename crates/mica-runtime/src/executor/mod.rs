@@ -1,8 +1,9 @@
 //! The helper process: makes the container around itself, starts the process in it, and outlives it.
 //!
 //! Single-threaded. It moves itself into the new namespaces (except that a new pid namespace only takes
-//! its children), mounts everything, makes the root file system its own root, and forks. Looking back
-//! from there is impossible by path: what is needed of the host later is held as descriptors.
+//! its children), mounts everything but proc, and forks. The child mounts proc and makes the root file
+//! system the root of the mount namespace, the helper's too. Looking back from there is impossible by
+//! path: what is needed of the host later is held as descriptors.
 
 mod confine;
 mod devices;
@@ -102,6 +103,9 @@ fn refuse(socket: &UnixStream, error: StepError) -> io::Result<()> {
     wire::send(socket, &Reply::SetupFailed { step, reason, errno }, &[])
 }
 
+/// Begins each line of a report that is a notice.
+const NOTICE: char = 'N';
+
 enum Outcome {
     Ended(i32),
     NotExecuted(ExecFailure),
@@ -117,7 +121,7 @@ fn run(
     let launch = scene.build(plan)?;
     let (report_in, report_out) = io::pipe().step("make a pipe")?;
     let child = start(plan, scene, &launch, stdio, report_out.into())?;
-    match read_report(report_in) {
+    match read_report(report_in, &mut scene.notices) {
         Ok(None) => {}
         Ok(Some(report)) => {
             // It ends by itself right after reporting.
@@ -187,16 +191,24 @@ impl Report {
     }
 }
 
-fn read_report(mut pipe: io::PipeReader) -> Result<Option<Report>, StepError> {
+fn read_report(mut pipe: io::PipeReader, notices: &mut Vec<String>) -> Result<Option<Report>, StepError> {
     let mut bytes = Vec::new();
     pipe.read_to_end(&mut bytes).step("read the report of the new process")?;
+    let mut bytes = bytes.as_slice();
+    while let [first, rest @ ..] = bytes
+        && *first == NOTICE as u8
+    {
+        let end = rest.iter().position(|&byte| byte == b'\n').unwrap_or(rest.len());
+        notices.push(String::from_utf8_lossy(&rest[..end]).into_owned());
+        bytes = rest.get(end + 1..).unwrap_or_default();
+    }
     if bytes.is_empty() {
         return Ok(None);
     }
-    if let Some(report) = ExecReport::parse(&bytes) {
+    if let Some(report) = ExecReport::parse(bytes) {
         return Ok(Some(Report::Exec(report)));
     }
-    let step = serde_json::from_slice(&bytes)
+    let step = serde_json::from_slice(bytes)
         .map_err(|_| StepError::new("start the process", "its report cannot be read"))?;
     Ok(Some(Report::Step(step)))
 }

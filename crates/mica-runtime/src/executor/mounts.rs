@@ -18,8 +18,18 @@ use crate::plan::{MountSource, Plan, PlanMount};
 /// What no standard mount but /dev needs.
 pub(super) const INERT: MountAttr = MountAttr { read_only: false, nosuid: true, nodev: true, noexec: true };
 
-/// Builds the tree; returns its root (attached over the plan's root file system) and the terminal.
-pub(super) fn build(plan: &Plan, scene: &mut Scene) -> Result<(Root, Option<Terminal>), StepError> {
+/// The tree, complete but for `/proc`.
+pub(super) struct Tree {
+    /// Its root, attached over the plan's root file system.
+    pub(super) root: Root,
+    /// Where proc goes.
+    pub(super) proc: OwnedFd,
+    /// The host's `/dev/null`.
+    pub(super) null: OwnedFd,
+}
+
+/// Builds the tree; returns it and the terminal.
+pub(super) fn build(plan: &Plan, scene: &mut Scene) -> Result<(Tree, Option<Terminal>), StepError> {
     let step = || format!("use the root file system {}", plan.rootfs.display());
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let place = rustix::fs::openat(CWD, &plan.rootfs, flags, Mode::empty()).step(step())?;
@@ -34,14 +44,14 @@ pub(super) fn build(plan: &Plan, scene: &mut Scene) -> Result<(Root, Option<Term
     let root = Root::from_fd(tree);
     scene.root = Some(root.try_clone().step(step())?);
 
-    let mut masks = kernel::Masks::new()?;
-    kernel::mount_proc(plan, scene, &root, &mut masks)?;
+    let null = devices::null()?;
+    let proc = standard_target(scene, &root, "proc")?;
     let terminal = devices::mount_dev(plan, scene, &root)?;
-    kernel::mount_sys(plan, scene, &root, &mut masks)?;
+    kernel::mount_sys(plan, scene, &root, &null)?;
     for (mount, source) in mounts.iter().zip(sources) {
         attach_one(plan, scene, &root, mount, source)?;
     }
-    Ok((root, terminal))
+    Ok((Tree { root, proc, null }, terminal))
 }
 
 /// Returns the target of a standard mount; it is made if the image has none.
@@ -150,6 +160,9 @@ fn attach_one(
     source: Source,
 ) -> Result<(), StepError> {
     let step = || format!("mount {}", String::from_utf8_lossy(&mount.target));
+    if mount.target.split(|&byte| byte == b'/').find(|part| !part.is_empty()) == Some(b"proc") {
+        return Err(StepError::new(step(), "nothing can be mounted in /proc"));
+    }
     let attr = MountAttr {
         read_only: mount.read_only,
         nosuid: mount.nosuid,

@@ -10,7 +10,8 @@ use mica_sys::root::Root;
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::thread::UnshareFlags;
 
-use super::{Step, StepError, mounts};
+use super::mounts::Tree;
+use super::{Step, StepError, kernel, mounts};
 use crate::capability;
 use crate::cgroup::ContainerCgroup;
 use crate::plan::{DEFAULT_PATH, Network, Plan, Seccomp};
@@ -37,7 +38,7 @@ pub(super) struct Launch {
     pub(super) uid: u32,
     pub(super) gid: u32,
     pub(super) groups: Option<Vec<u32>>,
-    pub(super) cwd: OwnedFd,
+    pub(super) tree: Tree,
     pub(super) terminal: Option<Terminal>,
 }
 
@@ -56,7 +57,7 @@ impl Scene {
         Ok(Self { host_mounts, root: None, stubs, cgroup, notices: Vec::new() })
     }
 
-    /// Makes everything and leaves this process with the container's root as its own.
+    /// Makes all that can be made before there is a process in the new pid namespace.
     pub(super) fn build(&mut self, plan: &Plan) -> Result<Launch, StepError> {
         // Whatever reads the host comes before the host is out of sight.
         let filter = filter(plan)?;
@@ -70,22 +71,15 @@ impl Scene {
             mica_sys::network::loopback_up().step("bring up the loopback device")?;
         }
         rustix::system::sethostname(plan.hostname.as_bytes()).step("set the host name")?;
-        let (root, terminal) = mounts::build(plan, self)?;
-        let cwd = working_directory(&root, &plan.cwd)?;
-        if plan.read_only {
-            let attr = mica_sys::mount::MountAttr { read_only: true, ..Default::default() };
-            mica_sys::mount::set_attr(root.as_fd(), attr, false)
-                .step("make the root file system read-only")?;
-        }
-        mica_sys::mount::pivot_into(root.as_fd()).step("change to the root file system")?;
-        self.launch(plan, filter, cwd, terminal)
+        let (tree, terminal) = mounts::build(plan, self)?;
+        self.launch(plan, filter, tree, terminal)
     }
 
     fn launch(
         &mut self,
         plan: &Plan,
         filter: Option<Vec<FilterInstruction>>,
-        cwd: OwnedFd,
+        tree: Tree,
         terminal: Option<Terminal>,
     ) -> Result<Launch, StepError> {
         let arguments = ExecArguments::new(&plan.args, &environment(plan)).step("use the arguments")?;
@@ -103,7 +97,7 @@ impl Scene {
         }
         let candidates = candidates(plan)?;
         let capabilities = wanted & held;
-        Ok(Launch { arguments, candidates, filter, capabilities, uid, gid, groups, cwd, terminal })
+        Ok(Launch { arguments, candidates, filter, capabilities, uid, gid, groups, tree, terminal })
     }
 
     /// Takes away what was made. Failures are not the container's: it has ended as it has.
@@ -137,6 +131,20 @@ fn filter(plan: &Plan) -> Result<Option<Vec<FilterInstruction>>, StepError> {
             filter.map(Some).map_err(|error| StepError::new(step(), error.to_string()))
         }
     }
+}
+
+/// What is left for the first process of the pid namespace: proc (which shows the namespace of whoever
+/// mounts it), the working directory, which may be in it, and the change of root.
+pub(super) fn complete(plan: &Plan, tree: &Tree, notices: &mut Vec<String>) -> Result<OwnedFd, StepError> {
+    kernel::mount_proc(plan, tree, notices)?;
+    let cwd = working_directory(&tree.root, &plan.cwd)?;
+    if plan.read_only {
+        let attr = mica_sys::mount::MountAttr { read_only: true, ..Default::default() };
+        mica_sys::mount::set_attr(tree.root.as_fd(), attr, false)
+            .step("make the root file system read-only")?;
+    }
+    mica_sys::mount::pivot_into(tree.root.as_fd()).step("change to the root file system")?;
+    Ok(cwd)
 }
 
 /// Opens the working directory without magic links: no descriptor of ours can be entered through

@@ -38,7 +38,8 @@ const CASES: &[Case] = &[
 ];
 
 pub fn main(args: &[String]) {
-    let Some(busybox) = ["/bin/busybox", "/usr/bin/busybox"].into_iter().find(|path| Path::new(path).exists())
+    let Some(busybox) =
+        ["/bin/busybox", "/usr/bin/busybox"].into_iter().find(|path| Path::new(path).exists())
     else {
         return eprintln!("SKIP: no busybox here");
     };
@@ -72,17 +73,25 @@ fn make_rootfs(rootfs: &Path, busybox: &str, uid: u32) {
     fs::create_dir_all(rootfs.join("bin")).unwrap();
     fs::create_dir_all(rootfs.join("etc")).unwrap();
     fs::copy(busybox, rootfs.join("bin/busybox")).unwrap();
-    for applet in ["sh", "true", "cat", "id", "ls", "sleep", "mount", "mknod", "tty", "touch", "grep", "stat", "kill"] {
+    for applet in [
+        "hostname", "sh", "true", "cat", "id", "ls", "sleep", "mount", "mknod", "tty", "touch", "grep",
+        "stat", "kill",
+    ] {
         std::os::unix::fs::symlink("busybox", rootfs.join("bin").join(applet)).unwrap();
     }
-    fs::write(rootfs.join("etc/passwd"), "root:x:0:0::/root:/bin/sh\nann:x:1000:1000::/home/ann:/bin/sh\n").unwrap();
+    fs::write(rootfs.join("etc/passwd"), "root:x:0:0::/root:/bin/sh\nann:x:1000:1000::/home/ann:/bin/sh\n")
+        .unwrap();
     fs::write(rootfs.join("etc/group"), "root:x:0:\nann:x:1000:\nstaff:x:50:ann\n").unwrap();
     fs::write(rootfs.join("etc/noexec"), "data").unwrap();
     fs::write(rootfs.join("bin/badinterp"), "#!/no/such/interpreter\n").unwrap();
     for file in ["bin/badinterp", "bin/busybox"] {
         make_open(&rootfs.join(file));
     }
-    let chown = std::process::Command::new("chown").arg("-R").arg(format!("{uid}:{uid}")).arg(rootfs.parent().unwrap()).status();
+    let chown = std::process::Command::new("chown")
+        .arg("-R")
+        .arg(format!("{uid}:{uid}"))
+        .arg(rootfs.parent().unwrap())
+        .status();
     assert!(chown.unwrap().success());
 }
 
@@ -146,7 +155,8 @@ impl World {
         let notices = running.notices().to_vec();
         let mut output = Collected::default();
         let status = running.wait_with_output(&mut output, &|| false).unwrap();
-        let (out, err) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+        let (out, err) =
+            (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
         Ran { code: status.code, out, err, notices }
     }
 }
@@ -156,11 +166,17 @@ fn exit_codes(world: &World) {
     let ran = world.run(world.sh("echo out; echo err >&2; exit 3"));
     assert_eq!((ran.code, ran.out.as_str(), ran.err.as_str()), (3, "out\n", "err\n"));
     assert_eq!(world.run(world.sh("kill -9 $$; true")).code, 0, "process 1 cannot kill itself");
-    assert_eq!(world.run(world.sh("echo $HOME $PWD $$; hostname 2>/dev/null")).out, "/ / 1\n");
+    assert_eq!(world.run(world.sh("echo $HOME $PWD $$; hostname")).out, "/ / 1\nmica\n");
+    let ran = world.run(world.sh("ls -d /proc/[0-9]*"));
+    assert_eq!(ran.out, "/proc/1\n/proc/2\n", "processes of others are seen");
 }
 
 fn exec_failures(world: &World) {
-    let fails = |program: &str| match spawn(&world.plan(&[program]), Stdio::captured(), &mica_runtime::Runtime::Own) {
+    let fails = |program: &str| match spawn(
+        &world.plan(&[program]),
+        Stdio::captured(),
+        &mica_runtime::Runtime::Own,
+    ) {
         Err(RuntimeError::Exec(failure)) => (failure.exit_code(), failure.to_string()),
         other => panic!("{program}: {other:?}"),
     };
@@ -178,7 +194,11 @@ fn confinement(world: &World) {
     let script = script.replace("wc -c", "busybox wc -c");
     let ran = world.run(world.sh(&script));
     let status = |name: &str| {
-        let line = ran.out.lines().find(|line| line.starts_with(name)).unwrap_or_else(|| panic!("no {name}: {}", ran.err));
+        let line = ran
+            .out
+            .lines()
+            .find(|line| line.starts_with(name))
+            .unwrap_or_else(|| panic!("no {name}: {}", ran.err));
         line.split_whitespace().nth(1).unwrap().to_owned()
     };
     for set in ["CapEff:", "CapPrm:", "CapBnd:"] {
@@ -200,16 +220,22 @@ fn confinement(world: &World) {
 }
 
 fn devices(world: &World) {
-    let mut plan = world.sh("echo a > /dev/null && busybox head -c 4 /dev/zero | busybox wc -c; busybox stat -c %a /dev/null /dev/shm; busybox df -m /dev/shm | busybox tail -1");
+    let mut plan = world.sh("echo a > /dev/null && busybox head -c 4 /dev/zero | busybox wc -c; busybox stat -c %a /dev/null /dev/shm; grep /dev/shm /proc/mounts");
     plan.shm_size_bytes = 8 << 20;
     let ran = world.run(plan);
     assert!(ran.out.starts_with("4\n666\n1777\n"), "{} {}", ran.out, ran.err);
-    assert!(ran.out.contains(" 8 "), "{}", ran.out);
+    assert!(ran.out.contains("size=8192k"), "{}", ran.out);
     let mut plan = world.plan(&["busybox", "mknod", "/made", "c", "1", "3"]);
     plan.capabilities.push("MKNOD".parse::<Capability>().unwrap());
     if world.ids == Ids::Root {
         assert_eq!(world.run(plan.clone()).code, 0);
-        plan.args = ["sh", "-c", "cat /made; busybox mknod /dev/made c 1 3; cat /dev/made; cat /dev/null && echo fine"].map(String::from).to_vec();
+        plan.args = [
+            "sh",
+            "-c",
+            "cat /made; busybox mknod /dev/made c 1 3; cat /dev/made; cat /dev/null && echo fine",
+        ]
+        .map(String::from)
+        .to_vec();
         let ran = world.run(plan);
         assert_eq!(ran.out, "fine\n");
         assert_eq!(ran.err.matches("Permission denied").count(), 2, "{}", ran.err);
@@ -244,7 +270,11 @@ fn mountpoint_hygiene(world: &World) {
     plan.mounts = vec![bind("/deep/er", b"sub"), memory("/run/secret", file), cache];
     let ran = world.run(plan);
     assert!(ran.out.starts_with("hosts\nboundsecret\n400\n"), "{} {}", ran.out, ran.err);
-    assert!(ran.out.contains("Read-only file system\nwrote\n") && ran.out.contains("resolv.conf"), "{}", ran.out);
+    assert!(
+        ran.out.contains("Read-only file system\nwrote\n") && ran.out.contains("resolv.conf"),
+        "{}",
+        ran.out
+    );
     for path in ["etc/hosts", "etc/resolv.conf", "deep", "run", "cache", "proc", "sys", "dev"] {
         assert!(!world.rootfs.join(path).exists(), "{path} is left");
     }
@@ -285,7 +315,8 @@ fn descriptors(world: &World) {
 }
 
 fn init(world: &World) {
-    let mut plan = world.sh("echo $PPID; trap 'echo term; exit 9' TERM; kill -TERM 1; busybox sleep 1 & wait; exit 4");
+    let mut plan =
+        world.sh("echo $PPID; trap 'echo term; exit 9' TERM; kill -TERM 1; busybox sleep 1 & wait; exit 4");
     plan.init = true;
     let ran = world.run(plan);
     assert_eq!((ran.code, ran.out.as_str()), (9, "1\nterm\n"));
@@ -319,7 +350,8 @@ fn killed_caller(world: &World) {
     let marker = world.rootfs.join("alive");
     match mica_sys::process::fork().unwrap() {
         mica_sys::process::Fork::Child => {
-            let running = spawn(&world.sh("touch /alive; sleep 60"), Stdio::captured(), &mica_runtime::Runtime::Own);
+            let running =
+                spawn(&world.sh("touch /alive; sleep 60"), Stdio::captured(), &mica_runtime::Runtime::Own);
             std::mem::forget(running);
             std::thread::sleep(Duration::from_secs(60));
             mica_sys::process::exit_now(0);
