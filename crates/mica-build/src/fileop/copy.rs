@@ -1,6 +1,8 @@
 //! COPY and local ADD: one source, copied by the rules of build.md C3-C18.
 
 use std::collections::HashMap;
+use std::fs::File;
+use std::io;
 
 use mica_api::{Cancel, Cancelled};
 use mica_archive::path;
@@ -10,7 +12,8 @@ use rustix::fs::FileType;
 use super::bytes::ByteCopier;
 use super::destination::{Attributes, Destination, Ids, file_type};
 use super::mode::{Change, Kind};
-use super::{FileOpError, SourceTree, seconds, shown, unpack};
+use super::unpack::{self, Unpacked};
+use super::{FileOpError, SourceTree, seconds, shown};
 use crate::context::Identity;
 use crate::select::{Expectation, Filter, Node, NodeKind, Selected, Selection, TreeError, Verdict, select};
 
@@ -26,7 +29,6 @@ pub(super) struct Job<'a> {
 pub(super) fn run(job: &Job<'_>, writer: &mut Destination<'_>) -> Result<Vec<Vec<u8>>, FileOpError> {
     let change = Change::parse(job.action.mode.as_ref())?;
     let Selection { items, filter } = select(job.source.tree, job.action, job.source.reference)?;
-    writer.begin(seconds(job.action.created_seconds), change.of_parents(), job.owner);
     let mut copier = Copier {
         job,
         filter: &filter,
@@ -38,7 +40,10 @@ pub(super) fn run(job: &Job<'_>, writer: &mut Destination<'_>) -> Result<Vec<Vec
         changed: Vec::new(),
     };
     for item in &items {
-        if job.action.unpack && unpack::try_unpack(job, &item.path, copier.writer)? {
+        if job.action.unpack
+            && let Unpacked::Done { unchanged } = unpack::try_unpack(job, &item.path, copier.writer)?
+        {
+            copier.note(&item.path, unchanged);
             continue;
         }
         copier.links.clear();
@@ -86,7 +91,9 @@ impl Copier<'_, '_> {
     /// Copies one selected path to the destination.
     fn item(&mut self, item: &Selected) -> Result<(), FileOpError> {
         let Some(node) = self.job.source.tree.get(&item.path)? else { return Ok(()) };
-        let destination = self.job.action.destination.as_bytes();
+        let action = self.job.action;
+        self.writer.begin(seconds(action.created_seconds), self.change.of_parents(), self.job.owner);
+        let destination = action.destination.as_bytes();
         let name = (!node.is_directory()).then_some(item.name.as_slice());
         let target = self.writer.place(destination, name)?;
         if node.is_directory() && self.writer.lstat(&target)?.is_none() {
@@ -193,10 +200,10 @@ impl Copier<'_, '_> {
     }
 
     fn file(&mut self, source: &[u8], node: Node<'_>, target: &[u8]) -> Result<(), FileOpError> {
-        let io = |action| move |error| FileOpError::Tree(TreeError::io(action, source)(error));
+        let failed = |action| move |error| FileOpError::Tree(TreeError::io(action, source)(error));
         let Some(files) = self.job.source.files else { return Ok(()) };
-        let from = files.open_file_nofollow(source).map_err(io("open"))?;
-        let stat = rustix::fs::fstat(&from).map_err(|error| io("read")(error.into()))?;
+        let from = files.open_file_nofollow(source).map_err(failed("open"))?;
+        let stat = rustix::fs::fstat(&from).map_err(|error| failed("read")(error.into()))?;
         if stat.st_nlink > 1 {
             let inode = (stat.st_dev, stat.st_ino);
             if let Some(first) = self.links.get(&inode) {
@@ -206,24 +213,29 @@ impl Copier<'_, '_> {
             self.links.insert(inode, target.to_vec());
         }
         let to = self.writer.create_file(target)?;
-        let copied = match self.job.source.tree.expectation(source) {
-            Some(Expectation::Digest(expected)) => {
-                self.bytes.copy_hashing(&from, &to).map(|actual| actual == expected.0)
+        let expected = self.job.source.tree.expectation(source);
+        let copied = match expected {
+            Some(Expectation::Digest(digest)) => {
+                self.bytes.copy_hashing(&from, &to).map(|actual| actual == digest.0)
             }
-            Some(Expectation::Identity(expected)) => self.bytes.copy(&from, &stat, &to).and_then(|()| {
-                Ok(Identity::of(&stat) == expected && Identity::of(&rustix::fs::fstat(&from)?) == expected)
-            }),
-            None => self.bytes.copy(&from, &stat, &to).map(|()| true),
+            _ => self
+                .bytes
+                .copy(&from, &stat, &to)
+                .and_then(|()| still_is(expected, &from, &Identity::of(&stat))),
         };
         let unchanged = copied.map_err(|error| match error.kind() {
-            std::io::ErrorKind::Interrupted => FileOpError::Cancelled(Cancelled),
+            io::ErrorKind::Interrupted => FileOpError::Cancelled(Cancelled),
             _ => FileOpError::io("copy", target)(error),
         })?;
+        self.note(source, unchanged);
+        let attributes = self.attributes(&node);
+        self.writer.dress_file(target, &to, &attributes)
+    }
+
+    fn note(&mut self, source: &[u8], unchanged: bool) {
         if !unchanged {
             self.changed.push(source.to_vec());
         }
-        let attributes = self.attributes(&node);
-        self.writer.dress_file(target, &to, &attributes)
     }
 
     fn ids(&self, node: &Node<'_>) -> Ids {
@@ -247,4 +259,15 @@ impl Copier<'_, '_> {
         }
         self.writer.set_time(target, node.mtime)
     }
+}
+
+/// Whether a file that was read is what its digest was made of. `before` is its identity before the first byte.
+pub(super) fn still_is(expected: Option<Expectation>, file: &File, before: &Identity) -> io::Result<bool> {
+    let after = Identity::of(&rustix::fs::fstat(file)?);
+    Ok(match expected {
+        None => true,
+        Some(Expectation::Identity(identity)) => identity == *before && identity == after,
+        // Too young to tell without reading it again, except when it changed right now.
+        Some(Expectation::Digest(_)) => *before == after,
+    })
 }

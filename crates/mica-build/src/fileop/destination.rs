@@ -67,6 +67,27 @@ impl<'a> Destination<'a> {
         })
     }
 
+    /// The root itself.
+    pub(super) fn root(&self) -> &'a Root {
+        self.root
+    }
+
+    /// Where owners are kept.
+    pub(super) fn owners(&self) -> OwnerPolicy {
+        self.owners
+    }
+
+    /// Takes over owners of paths below a directory.
+    pub(super) fn record(&mut self, directory: &[u8], owners: OwnerLedger) {
+        let below = owners.into_iter().map(|(path, owner)| (path::join(directory, &path), owner));
+        self.ledger.extend(below);
+    }
+
+    /// Counts devices that were left out.
+    pub(super) fn skip_devices(&mut self, count: u64) {
+        self.skipped_devices += count;
+    }
+
     /// Starts an action: what directories made on the way will get (C6).
     pub(super) fn begin(&mut self, created: Timestamp, parent_mode: u32, parent_ids: Option<Ids>) {
         self.created = created;
@@ -156,7 +177,7 @@ impl<'a> Destination<'a> {
     /// Makes one directory; its parent exists.
     pub(super) fn make_directory(&mut self, path: &[u8], mode: u32) -> Result<(), FileOpError> {
         self.root.create_dir(path, mode).map_err(FileOpError::io("mkdir", path))?;
-        self.touch(path);
+        self.touch_parent(path);
         self.set_directory_time(path, self.created);
         Ok(())
     }
@@ -205,7 +226,7 @@ impl<'a> Destination<'a> {
             }
             other => other,
         };
-        self.touch(path);
+        self.touch_parent(path);
         made.map_err(FileOpError::io(action, path))
     }
 
@@ -232,11 +253,16 @@ impl<'a> Destination<'a> {
     }
 
     /// Notes that an entry of a directory was written.
-    fn touch(&mut self, path: &[u8]) {
-        if let Some(parent) = path::parent(path).filter(|parent| !parent.is_empty())
-            && !self.times.contains_key(parent)
-        {
-            self.times.insert(parent.to_vec(), self.created);
+    fn touch_parent(&mut self, path: &[u8]) {
+        if let Some(parent) = path::parent(path) {
+            self.touch(parent);
+        }
+    }
+
+    /// Notes that a directory was written into.
+    pub(super) fn touch(&mut self, directory: &[u8]) {
+        if !directory.is_empty() && !self.times.contains_key(directory) {
+            self.times.insert(directory.to_vec(), self.created);
         }
     }
 

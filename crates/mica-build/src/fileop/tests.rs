@@ -518,6 +518,58 @@ fn times_of_copied_files_have_nanoseconds() {
     assert_eq!(fs::metadata(case.at("/f")).unwrap().modified().unwrap(), time);
 }
 
+/// Runs tar(1) in the context.
+fn tar(case: &Case, arguments: &[&str]) {
+    let status = std::process::Command::new("tar").current_dir(case.context.path()).args(arguments).status();
+    assert!(status.unwrap().success());
+}
+
+fn add(source: &str, destination: &str) -> CopyAction {
+    CopyAction { unpack: true, ..copy(source, destination) }
+}
+
+#[test]
+fn local_archives_are_unpacked_by_content() {
+    let case = Case::new(&["in/d/f", "in/g", "plain.tar"]).with(&["x/d/old", "x/g", "file"]);
+    set_mode(&case.from("in/d"), 0o711);
+    tar(&case, &["-cf", "named.txt", "-C", "in", "d", "g"]);
+    tar(&case, &["-czf", "packed", "-C", "in", "d/f"]);
+    case.copy_with(add("/named.txt", "/x"));
+    assert_eq!((case.read("/x/d/f"), case.names("/x/d")), ("in/d/f".to_owned(), names(&["f", "old"])));
+    assert_eq!((case.mode("/x/d"), case.mtime("/x/d"), case.mtime("/x")), (0o711, OLD as i64, CREATED));
+    case.copy_with(CopyAction { mode: Some(ModeChange::Octal(0o700)), ..add("/packed", "/new/p") });
+    assert_eq!((case.mode("/new"), case.mode("/new/p")), (0o755, 0o755));
+    assert_eq!((case.mtime("/new/p"), case.mtime("/new/p/d")), (CREATED, CREATED), "nobody dated them");
+    case.copy_with(add("/plain.tar", "/copied"));
+    assert_eq!(case.read("/copied"), "plain.tar");
+    let error = case.run(vec![FileAction::Copy(add("/named.txt", "/file"))]).unwrap_err();
+    assert_eq!(error, "mkdir /file: not a directory");
+}
+
+fn names(names: &[&str]) -> Vec<String> {
+    names.iter().map(|&name| name.to_owned()).collect()
+}
+
+#[test]
+fn archives_below_a_directory_and_for_copy_stay_archives() {
+    let case = Case::new(&["in/f", "d/"]);
+    tar(&case, &["-cf", "d/a.tar", "in"]);
+    case.copy_with(add("/d", "/x"));
+    case.copy_with(copy("/d/a.tar", "/y/"));
+    assert_eq!((case.names("/x"), case.names("/y")), (names(&["a.tar"]), names(&["a.tar"])));
+}
+
+#[test]
+fn chown_reaches_what_is_unpacked() {
+    let mut case = Case::new(&["in/d/f"]);
+    tar(&case, &["-cf", "a.tar", "-C", "in", "d"]);
+    case.owners = OwnerPolicy::Ledger;
+    let outcome = case.copy_with(CopyAction { owner: owner(7, Some(8)), ..add("/a.tar", "/x") });
+    let paths: Vec<&[u8]> = outcome.ledger.keys().map(Vec::as_slice).collect();
+    assert_eq!(paths, [&b"x"[..], b"x/d", b"x/d/f"]);
+    assert!(outcome.ledger.values().all(|owner| *owner == (7, 8)));
+}
+
 #[test]
 fn a_cancelled_copy_stops() {
     let case = Case::new(&["f"]);
