@@ -22,6 +22,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 
 use crate::error::StoreError;
+use crate::flavour::StoreFile;
 use crate::layout::StateDir;
 
 /// How long a transaction waits for another process before it gives up.
@@ -32,6 +33,9 @@ const IDLE_WAL_BYTES: u64 = 256 * 1024;
 
 /// The tables. Digests are text, layer IDs 16 bytes, times nanoseconds since 1970.
 pub(crate) const SCHEMA_SQL: &str = include_str!("schema.sql");
+
+/// The key of the copy of `store.json`.
+const STORE_FILE: &str = "store.json";
 
 /// How durable a transaction is when it returns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,12 +81,15 @@ pub(crate) struct Database {
 
 impl Database {
     /// Creates the tables in a new database file, which must not exist. Done once per store, under the creation lock.
-    pub(crate) fn create(path: &Path) -> Result<(), StoreError> {
+    pub(crate) fn create(path: &Path, file: &StoreFile) -> Result<(), StoreError> {
+        let copy = serde_json::to_string(file).expect("a struct of numbers and names is JSON");
         let run = || -> rusqlite::Result<()> {
             let connection = Connection::open(path)?;
             connection.pragma_update(None, "journal_mode", "WAL")?;
             connection.pragma_update(None, "synchronous", "FULL")?;
             connection.execute_batch(SCHEMA_SQL)?;
+            connection
+                .execute("INSERT INTO meta(key, value) VALUES (?1, ?2)", [STORE_FILE, copy.as_str()])?;
             connection.pragma_update(None, "user_version", crate::flavour::SCHEMA)?;
             // Closing checkpoints and removes the log, so that one file can be renamed into place.
             connection.close().map_err(|(_, error)| error)
@@ -157,6 +164,15 @@ impl Database {
     /// The schema version in the file; 0 if somebody emptied it.
     pub(crate) fn schema(&self) -> Result<u32, StoreError> {
         self.read(|transaction| transaction.query_row("PRAGMA user_version", [], |row| row.get(0)))
+    }
+
+    /// The copy of `store.json` that creation left in the database.
+    pub(crate) fn store_file(&self) -> Result<StoreFile, StoreError> {
+        let text: String = self.read(|sql| {
+            sql.query_row("SELECT value FROM meta WHERE key = ?1", [STORE_FILE], |row| row.get(0))
+        })?;
+        serde_json::from_str(&text)
+            .map_err(|error| StoreError::Damaged { path: self.path.clone(), problem: error.to_string() })
     }
 
     pub(crate) fn is_read_only(&self) -> bool {
@@ -277,15 +293,22 @@ fn failure(action: &'static str, path: &Path, source: rusqlite::Error) -> StoreE
     let damaged = matches!(
         source.sqlite_error_code(),
         Some(rusqlite::ErrorCode::DatabaseCorrupt | rusqlite::ErrorCode::NotADatabase)
-    ) || matches!(
-        source,
-        rusqlite::Error::FromSqlConversionFailure(..)
-            | rusqlite::Error::InvalidColumnType(..)
-            | rusqlite::Error::IntegralValueOutOfRange(..)
-    );
+    ) || is_missing_table(&source)
+        || matches!(
+            source,
+            rusqlite::Error::FromSqlConversionFailure(..)
+                | rusqlite::Error::InvalidColumnType(..)
+                | rusqlite::Error::IntegralValueOutOfRange(..)
+        );
     if damaged {
         StoreError::Damaged { path: path.to_owned(), problem: source.to_string() }
     } else {
         StoreError::Database { action, path: path.to_owned(), source }
     }
+}
+
+/// A statement of ours names a table or column that is not there: the schema was damaged.
+fn is_missing_table(error: &rusqlite::Error) -> bool {
+    matches!(error, rusqlite::Error::SqliteFailure(_, Some(text)) if text.starts_with("no such "))
+        || matches!(error, rusqlite::Error::SqlInputError { .. })
 }

@@ -157,7 +157,7 @@ impl fmt::Display for Mismatch {
 }
 
 /// The contents of `store.json`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct StoreFile {
     /// Layout and schema version; a newer one is refused without writing.
     pub(crate) schema: u32,

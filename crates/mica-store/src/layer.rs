@@ -31,8 +31,8 @@ pub struct LayerRecord {
     pub content_bytes: u64,
     /// What it takes on disk, see [`layer_disk_bytes`]; what removing it frees.
     pub disk_bytes: u64,
-    /// Whether its tar needs a recipe to be rebuilt.
-    pub has_recipe: bool,
+    /// BLAKE3 of the recipe that its tar needs to be rebuilt, if it needs one.
+    pub recipe: Option<[u8; 32]>,
     /// When it was adopted, nanoseconds since 1970.
     pub created: i64,
 }
@@ -66,8 +66,7 @@ pub fn layer_disk_bytes(table: &Table, table_bytes: u64, recipe_bytes: u64) -> u
     entries.fold(files::disk_bytes(table_bytes) + files::disk_bytes(recipe_bytes), u64::saturating_add)
 }
 
-const SELECT: &str =
-    "SELECT id, diff_id, tar_bytes, content_bytes, disk_bytes, has_recipe, created FROM layers";
+const SELECT: &str = "SELECT id, diff_id, tar_bytes, content_bytes, disk_bytes, recipe, created FROM layers";
 
 impl Store {
     /// Returns the layer with this diff ID, `None` if it is not here.
@@ -142,20 +141,23 @@ impl Store {
         let recipe_from = staged.directory.join(names::RECIPE);
         let recipe = prepared.join(names::RECIPE);
         let has_recipe = files::move_into(&recipe_from, &recipe).context("rename", &recipe_from)?;
-        let recipe_bytes = match has_recipe {
-            true => fs::metadata(&recipe).context("inspect", &recipe)?.len(),
-            false => 0,
+        let (recipe_digest, recipe_bytes) = match has_recipe {
+            true => {
+                let bytes = fs::read(&recipe).context("read", &recipe)?;
+                (Some(*blake3::hash(&bytes).as_bytes()), bytes.len() as u64)
+            }
+            false => (None, 0),
         };
         let bytes = staged.table.encode();
         let table = prepared.join(names::TABLE);
-        fs::write(&table, &bytes).context("write", &table)?;
+        files::create(&table, &bytes).context("write", &table)?;
         Ok(LayerRecord {
             id: staged.id,
             diff_id: staged.diff_id.clone(),
             tar_bytes: staged.tar_bytes,
             content_bytes: staged.table.content_bytes(),
             disk_bytes: layer_disk_bytes(&staged.table, bytes.len() as u64, recipe_bytes),
-            has_recipe,
+            recipe: recipe_digest,
             created: now(),
         })
     }
@@ -187,7 +189,7 @@ impl Store {
         fs::rename(prepared, &path).context("rename to", &path)?;
         write.sql(|sql| {
             let insert = "INSERT INTO layers
-                (id, diff_id, tar_bytes, content_bytes, disk_bytes, has_recipe, created, unsynced)
+                (id, diff_id, tar_bytes, content_bytes, disk_bytes, recipe, created, unsynced)
                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
             sql.prepare_cached(insert)?.execute(params![
                 record.id,
@@ -195,7 +197,7 @@ impl Store {
                 record.tar_bytes.cast_signed(),
                 record.content_bytes.cast_signed(),
                 record.disk_bytes.cast_signed(),
-                record.has_recipe,
+                record.recipe.as_ref().map(|digest| &digest[..]),
                 record.created,
                 boot
             ])
@@ -234,7 +236,7 @@ fn layer_record(row: &Row<'_>) -> rusqlite::Result<LayerRecord> {
         tar_bytes: row.get::<_, i64>(2)?.cast_unsigned(),
         content_bytes: row.get::<_, i64>(3)?.cast_unsigned(),
         disk_bytes: row.get::<_, i64>(4)?.cast_unsigned(),
-        has_recipe: row.get(5)?,
+        recipe: row.get(5)?,
         created: row.get(6)?,
     })
 }

@@ -25,6 +25,7 @@ mod content;
 mod db;
 mod durable;
 mod error;
+mod fault;
 mod files;
 mod flavour;
 mod form;
@@ -42,6 +43,7 @@ mod volume;
 
 pub use cache::{CacheHit, CacheRecord, NewCacheRecord};
 pub use cache_mount::{CacheMount, CacheMountRecord, Sharing};
+pub use check::{CheckMode, CheckReport, Finding, Outcome, Problem};
 pub use container::{ContainerRecord, NewContainer};
 pub use content::{Ingest, VerifiedBlob};
 pub use error::{CommitError, ContainerError, ImageError, OpenError, StoreError};
@@ -58,7 +60,7 @@ pub use journal::JournalRecord;
 pub use layer::{LayerRecord, StagedLayer, layer_disk_bytes};
 pub use lease::Lease;
 pub use lock::{Lock, LockFile};
-pub use store::Store;
+pub use store::{Store, repair_unopenable};
 pub use volume::{VolumeError, VolumeRecord};
 
 /// Nanoseconds since 1970.

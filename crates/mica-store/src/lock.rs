@@ -114,11 +114,16 @@ impl Store {
             && name.len() <= 128
             && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'));
         let file = if plain { name.to_owned() } else { layout::hash_name(name.as_bytes()) };
-        Lock { path: self.state().locks().join(file) }
+        Lock::at(self.state().locks().join(file))
     }
 }
 
 impl Lock {
+    /// A lock on a file of the layout.
+    pub(crate) fn at(path: PathBuf) -> Self {
+        Self { path }
+    }
+
     /// Takes the lock if nobody holds it.
     pub fn try_acquire(&self) -> Result<Option<LockFile>, StoreError> {
         let Some(mut file) = try_lock(&self.path, Mode::Exclusive)? else { return Ok(None) };

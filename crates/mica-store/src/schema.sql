@@ -15,6 +15,7 @@ CREATE TABLE blobs(
 );
 CREATE INDEX blobs_unsynced ON blobs(unsynced) WHERE unsynced IS NOT NULL;
 
+-- recipe: BLAKE3 of the recipe file, NULL if the layer has none.
 CREATE TABLE layers(
   seq INTEGER PRIMARY KEY AUTOINCREMENT,
   id BLOB NOT NULL UNIQUE,
@@ -22,7 +23,7 @@ CREATE TABLE layers(
   tar_bytes INTEGER NOT NULL,
   content_bytes INTEGER NOT NULL,
   disk_bytes INTEGER NOT NULL,
-  has_recipe INTEGER NOT NULL,
+  recipe BLOB,
   created INTEGER NOT NULL,
   unsynced TEXT
 );

@@ -5,11 +5,11 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
-use std::fs::File;
+use std::fs::{File, Permissions};
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::DirBuilderExt as _;
-use std::path::Path;
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use mica_archive::Table;
@@ -19,7 +19,8 @@ use crate::db::{BootToken, Database};
 use crate::error::{IoContext as _, OpenError, StoreError};
 use crate::flavour::{Flavour, Mismatch, SCHEMA, StoreFile, StoreFileError};
 use crate::layout::StateDir;
-use crate::{LayerId, LeaseId, files, lock};
+use crate::lock::Lock;
+use crate::{LayerId, LeaseId, files};
 
 /// An open store: cheap to clone, usable from every thread.
 #[derive(Clone)]
@@ -92,6 +93,10 @@ impl Store {
     /// Whether nothing can be written: looking still works.
     pub fn is_read_only(&self) -> bool {
         self.inner.database.is_read_only()
+    }
+
+    pub(crate) fn file(&self) -> &StoreFile {
+        &self.inner.file
     }
 
     pub(crate) fn database(&self) -> &Database {
@@ -184,29 +189,62 @@ fn create(state: &StateDir, flavour: &Flavour) -> Result<StoreFile, OpenError> {
     let root = state.root();
     let fail = |source| OpenError::Create { root: root.to_owned(), source };
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(root).map_err(fail)?;
+    // The root may have been there already, readable by all: what is inside is for its owner only.
+    std::fs::set_permissions(root, Permissions::from_mode(0o700)).map_err(fail)?;
     state.skeleton().iter().try_for_each(|path| files::ensure_directory(path)).map_err(fail)?;
-    let lock = state.locks().join("create");
-    // Creation takes milliseconds; its lock is never held longer than that by a living process.
-    let _lock = lock::poll(&|| false, || lock::try_lock(&lock, lock::Mode::Exclusive))?;
+    // Creation takes milliseconds; a living process never holds this lock for longer.
+    let _held = Lock::at(state.locks().join("create")).wait(&|| false)?;
     if let Some(file) = load(state)? {
         return Ok(file);
     }
-    if !state.database().exists() {
-        create_database(state)?;
-    }
-    // With a database and without `store.json`, either a creation was interrupted, or the file was lost: both are
-    // mended by writing it, because everything else about the store is still true.
-    let file = StoreFile { schema: SCHEMA, id: LeaseId::random().to_string(), flavour: flavour.clone() };
+    // With a database and without `store.json`, either a creation was interrupted or the file was lost: the database
+    // has a copy, and everything else about the store is still true.
+    let file = match state.database().exists() {
+        true => Database::open(state)?.store_file()?,
+        false => {
+            let id = LeaseId::random().to_string();
+            let file = StoreFile { schema: SCHEMA, id, flavour: flavour.clone() };
+            create_database(state, &file)?;
+            file
+        }
+    };
     file.save(state).map_err(fail)?;
     Ok(file)
 }
 
 /// Builds the database beside its place, so that it is complete as soon as it has its name.
-pub(crate) fn create_database(state: &StateDir) -> Result<(), StoreError> {
+fn create_database(state: &StateDir, file: &StoreFile) -> Result<(), StoreError> {
     let building = state.tmp().join("mica.db.new");
     files::remove_file(&building).context("remove", &building)?;
-    Database::create(&building)?;
+    Database::create(&building, file)?;
     let path = state.database();
     std::fs::rename(&building, &path).context("rename", &path)?;
     files::sync_directory(state.root()).context("sync", state.root())
+}
+
+/// Makes a store that cannot be opened usable again, for `system check --repair`.
+///
+/// A damaged `store.json` comes back from the database. A damaged database is moved into the trash, with the names of
+/// all images: nothing else knows them. Returns what was replaced.
+pub fn repair_unopenable(root: &Path, flavour: &Flavour) -> Result<Vec<PathBuf>, OpenError> {
+    let state = StateDir::new(root);
+    let mut replaced = Vec::new();
+    if let Err(StoreError::Damaged { path, .. }) = load(&state) {
+        files::remove_file(&path).context("remove", &path)?;
+        replaced.push(path);
+    }
+    match Store::open(root, flavour) {
+        Ok(_) => return Ok(replaced),
+        Err(OpenError::Store(StoreError::Damaged { .. })) => {}
+        Err(error) => return Err(error),
+    }
+    for path in [state.database_wal(), state.database_shm(), state.database()] {
+        let target = state.trash().join(LeaseId::random().to_string());
+        if files::move_into(&path, &target).context("move to the trash", &path)? {
+            replaced.push(path);
+        }
+    }
+    files::remove_file(&state.store_json()).context("remove", &state.store_json())?;
+    create(&state, flavour)?;
+    Ok(replaced)
 }
