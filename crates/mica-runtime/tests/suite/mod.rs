@@ -37,7 +37,7 @@ const CASES: &[Case] = &[
     ("a container can be frozen", freezing),
 ];
 
-pub fn main(args: &[String]) {
+pub(crate) fn main(args: &[String]) {
     let Some(busybox) =
         ["/bin/busybox", "/usr/bin/busybox"].into_iter().find(|path| Path::new(path).exists())
     else {
@@ -168,7 +168,7 @@ fn exit_codes(world: &World) {
     assert_eq!(world.run(world.sh("kill -9 $$; true")).code, 0, "process 1 cannot kill itself");
     assert_eq!(world.run(world.sh("echo $HOME $PWD $$; hostname")).out, "/ / 1\nmica\n");
     let ran = world.run(world.sh("ls -d /proc/[0-9]*"));
-    assert_eq!(ran.out, "/proc/1\n/proc/2\n", "processes of others are seen");
+    assert_eq!(ran.out, "/proc/1\n", "processes of others are seen");
 }
 
 fn exec_failures(world: &World) {
@@ -397,7 +397,7 @@ fn magic_link_cwd(world: &World) {
 }
 
 fn freezing(world: &World) {
-    let mut plan = world.sh("i=0; while true; do i=$((i+1)); echo $i > /count; done");
+    let mut plan = world.sh("while true; do echo x >> /count; done");
     plan.limits.freezable = true;
     plan.network = Network::Host;
     let running = spawn(&plan, Stdio::captured(), &mica_runtime::Runtime::Own).unwrap();
@@ -405,12 +405,12 @@ fn freezing(world: &World) {
     std::thread::sleep(Duration::from_millis(100));
     let frozen = running.freeze().unwrap();
     std::thread::sleep(Duration::from_millis(30));
-    let before = fs::read_to_string(&count).unwrap();
+    let before = fs::metadata(&count).unwrap().len();
     std::thread::sleep(Duration::from_millis(100));
-    assert_eq!(fs::read_to_string(&count).unwrap(), before);
+    assert_eq!(fs::metadata(&count).unwrap().len(), before);
     frozen.thaw().unwrap();
     std::thread::sleep(Duration::from_millis(100));
-    assert_ne!(fs::read_to_string(&count).unwrap(), before);
+    assert_ne!(fs::metadata(&count).unwrap().len(), before);
     running.kill(9).unwrap();
     assert_eq!(running.wait().unwrap().code, 137);
     fs::remove_file(count).unwrap();
