@@ -10,7 +10,7 @@ mod workloads;
 
 use std::path::PathBuf;
 
-use crate::run::{Outcome, cargo, must, target};
+use crate::run::{Outcome, cargo, command, is_root, must, target};
 use table::{Row, Table};
 use tools::Tool;
 use workloads::{WORKLOADS, Workload};
@@ -58,8 +58,17 @@ impl Options {
     }
 }
 
+/// Set in the process that has mounts of its own.
+const OWN_MOUNTS: &str = "MICA_BENCH_OWN_MOUNTS";
+
 /// Runs the workloads and prints the table.
 pub(crate) fn run(options: &Options) -> Outcome {
+    if is_root() && std::env::var_os(OWN_MOUNTS).is_none() {
+        // buildah and podman leave mounts behind; in a namespace of their own these end with it.
+        let itself = std::env::current_exe().map_err(|error| format!("our own program: {error}"))?;
+        let mut again = command("unshare", &["--mount", "--propagation", "private"]);
+        return must(again.arg(itself).args(std::env::args_os().skip(1)).env(OWN_MOUNTS, "1"));
+    }
     let folder = std::path::absolute(target().join("bench")).map_err(|error| error.to_string())?;
     // It may not be there.
     let _ = std::fs::remove_dir_all(&folder);

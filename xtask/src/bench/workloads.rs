@@ -76,19 +76,17 @@ impl Workload {
                     let path = format!("src/{}/{}/{number}.txt", number % 20, number % 100);
                     write(&context.join(path), format!("file {number}\n").repeat(20))?;
                 }
-                busybox(&context, "busybox")?;
+                busybox(&context, "sh")?;
                 write(&context.join("config"), "setting\n")?;
-                "FROM scratch\nCOPY busybox /bin/busybox\nSHELL [\"/bin/busybox\", \"sh\", \"-c\"]\nENV PATH=/bin\n\
-                 RUN busybox --install -s /bin\nWORKDIR /app\nCOPY src src\nRUN echo built > built\n\
-                 COPY config /etc/config\nRUN echo 2 > two\nLABEL a=b\nCMD [\"cat\", \"built\"]\n"
+                "FROM scratch\nCOPY sh /bin/sh\nENV PATH=/bin\nRUN echo 1 > /one\nWORKDIR /app\nCOPY src src\n\
+                 RUN echo built > built\nCOPY config /etc/config\nRUN echo 2 > two\nLABEL a=b\n\
+                 CMD [\"sh\", \"-c\", \"echo hello\"]\n"
                     .to_owned()
             }
             Kind::Run => {
-                busybox(&context, "busybox")?;
+                busybox(&context, "sh")?;
                 let steps: String = (0..30).map(|step| format!("RUN echo {step}\n")).collect();
-                format!(
-                    "FROM scratch\nCOPY busybox /bin/busybox\nSHELL [\"/bin/busybox\", \"sh\", \"-c\"]\n{steps}"
-                )
+                format!("FROM scratch\nCOPY sh /bin/sh\n{steps}")
             }
             Kind::Export => {
                 let tar = debian_tar().ok_or("no DEBIAN_TAR (`cargo xtask peers` makes one)")?;
