@@ -144,7 +144,7 @@ impl Ingest<'_> {
 
     /// Checks the blob and makes it visible, protected by the lease it was started with.
     ///
-    /// It is durable once something is published (see [`crate::durable`]).
+    /// It is durable once something is published (see module `durable`).
     ///
     /// # Errors
     /// A mismatch of size or digest; nothing of the bytes is kept, so that the next, honest attempt starts afresh.

@@ -7,7 +7,7 @@
 //! A row that names files is written before those files are synced, and says so: its column `unsynced` holds the
 //! [`BootToken`] of the boot in which they were written. Such a row is valid while that boot lasts, because the page
 //! cache still has the files; after a crash it counts as absent and is collected. A publish syncs the file system
-//! once and clears the column of everything written before (see [`crate::durable`]).
+//! once and clears the column of everything written before (see module `durable`).
 //!
 //! # Locks
 //! The connection's mutex is the innermost lock: nobody does anything slow while holding it, in particular no

@@ -43,18 +43,6 @@ pub enum OpenError {
     Store(#[from] StoreError),
 }
 
-impl OpenError {
-    /// The next step, if there is one.
-    pub fn advice(&self) -> Option<String> {
-        match self {
-            Self::Flavour { mismatch, .. } => Some(mismatch.advice()),
-            Self::Newer { .. } => Some("use the newer mica, or choose another store with `--root`".into()),
-            Self::Create { .. } => Some("choose a writable directory with `--root`".into()),
-            Self::Store(error) => error.advice(),
-        }
-    }
-}
-
 /// Why an operation on an open store failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -102,32 +90,6 @@ pub enum StoreError {
     /// The caller cancelled while we waited.
     #[error("cancelled")]
     Cancelled,
-}
-
-impl StoreError {
-    /// The next step, if there is one.
-    pub fn advice(&self) -> Option<String> {
-        match self {
-            Self::Io { source, .. } if is_full(source) => {
-                Some("free space with `mica system prune`, or choose another `--root`".into())
-            }
-            Self::Database { source, .. } => match source.sqlite_error_code() {
-                Some(rusqlite::ErrorCode::DiskFull) => {
-                    Some("free space with `mica system prune`, or choose another `--root`".into())
-                }
-                Some(rusqlite::ErrorCode::DatabaseBusy) => {
-                    Some("another mica has held the store for 30 seconds; is one stopped?".into())
-                }
-                _ => None,
-            },
-            Self::Damaged { .. } => Some("run `mica system check --repair`".into()),
-            _ => None,
-        }
-    }
-}
-
-fn is_full(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 /// Shorthand for naming the action and the path of a failed system call.

@@ -1,19 +1,44 @@
-//! What the store's errors mean to a caller: their class, and the next step.
+//! What each error of the store means for exit codes, and what to do about it.
+
+use std::io;
 
 use mica_api::{Class, Fault};
+use rusqlite::ErrorCode;
 
 use crate::error::{CommitError, ContainerError, ImageError, OpenError, StoreError};
 use crate::gc::GcError;
+use crate::volume::VolumeError;
+
+const NO_SPACE: &str = "free space with `mica system prune`, or choose another `--root`";
+
+impl Fault for OpenError {
+    fn class(&self) -> Class {
+        match self {
+            Self::Flavour { .. } => Class::Denied,
+            Self::Newer { .. } => Class::Unsupported,
+            Self::Create { source, .. } => Class::of_io(source),
+            Self::Store(error) => error.class(),
+        }
+    }
+
+    fn advice(&self) -> Option<String> {
+        match self {
+            Self::Flavour { mismatch, .. } => Some(mismatch.advice()),
+            Self::Newer { .. } => Some("use the newer mica, or choose another store with `--root`".into()),
+            Self::Create { .. } => Some("choose a writable directory with `--root`".into()),
+            Self::Store(error) => error.advice(),
+        }
+    }
+}
 
 impl Fault for StoreError {
     fn class(&self) -> Class {
         match self {
             Self::Io { source, .. } => Class::of_io(source),
             Self::Database { source, .. } => match source.sqlite_error_code() {
-                Some(rusqlite::ErrorCode::DiskFull) => Class::Exhausted,
-                Some(rusqlite::ErrorCode::DatabaseCorrupt | rusqlite::ErrorCode::NotADatabase) => {
-                    Class::Corrupt
-                }
+                Some(ErrorCode::DiskFull) => Class::Exhausted,
+                Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Class::Conflict,
+                Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => Class::Denied,
                 _ => Class::Internal,
             },
             Self::Damaged { .. } => Class::Corrupt,
@@ -24,21 +49,18 @@ impl Fault for StoreError {
     }
 
     fn advice(&self) -> Option<String> {
-        self.advice()
-    }
-}
-
-impl Fault for OpenError {
-    fn class(&self) -> Class {
         match self {
-            Self::Flavour { .. } | Self::Newer { .. } => Class::Conflict,
-            Self::Create { source, .. } => Class::of_io(source),
-            Self::Store(error) => error.class(),
+            Self::Io { source, .. } if is_full(source) => Some(NO_SPACE.into()),
+            Self::Database { source, .. } => match source.sqlite_error_code() {
+                Some(ErrorCode::DiskFull) => Some(NO_SPACE.into()),
+                Some(ErrorCode::DatabaseBusy) => {
+                    Some("another mica has held the store for 30 seconds; is one stopped?".into())
+                }
+                _ => None,
+            },
+            Self::Damaged { .. } => Some("run `mica system check --repair`".into()),
+            _ => None,
         }
-    }
-
-    fn advice(&self) -> Option<String> {
-        self.advice()
     }
 }
 
@@ -47,6 +69,13 @@ impl Fault for CommitError {
         match self {
             Self::DigestMismatch { .. } | Self::SizeMismatch { .. } => Class::Corrupt,
             Self::Store(error) => error.class(),
+        }
+    }
+
+    fn advice(&self) -> Option<String> {
+        match self {
+            Self::Store(error) => error.advice(),
+            _ => None,
         }
     }
 }
@@ -60,6 +89,14 @@ impl Fault for ImageError {
             Self::Store(error) => error.class(),
         }
     }
+
+    fn advice(&self) -> Option<String> {
+        match self {
+            Self::Ambiguous { candidates, .. } => Some(format!("it could be {}", candidates.join(" or "))),
+            Self::Store(error) => error.advice(),
+            _ => None,
+        }
+    }
 }
 
 impl Fault for ContainerError {
@@ -71,6 +108,30 @@ impl Fault for ContainerError {
             Self::Store(error) => error.class(),
         }
     }
+
+    fn advice(&self) -> Option<String> {
+        match self {
+            Self::Store(error) => error.advice(),
+            _ => None,
+        }
+    }
+}
+
+impl Fault for VolumeError {
+    fn class(&self) -> Class {
+        match self {
+            Self::NotFound(_) => Class::NotFound,
+            Self::InUse { .. } => Class::Conflict,
+            Self::Store(error) => error.class(),
+        }
+    }
+
+    fn advice(&self) -> Option<String> {
+        match self {
+            Self::Store(error) => error.advice(),
+            _ => None,
+        }
+    }
 }
 
 impl Fault for GcError {
@@ -80,4 +141,15 @@ impl Fault for GcError {
             Self::Store(error) => error.class(),
         }
     }
+
+    fn advice(&self) -> Option<String> {
+        match self {
+            Self::Busy { .. } => Some("wait for it to end".into()),
+            Self::Store(error) => error.advice(),
+        }
+    }
+}
+
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }

@@ -1,7 +1,7 @@
 //! Images: names, and the manifests or indexes they point at.
 //!
 //! An image is kept with or without names: a name that moves leaves the old image dangling. Publishing is the one
-//! operation that makes things durable (see [`crate::durable`]); publishing what is already there writes nothing.
+//! operation that makes things durable (see module `durable`); publishing what is already there writes nothing.
 
 use std::collections::BTreeSet;
 

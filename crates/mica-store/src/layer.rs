@@ -37,6 +37,13 @@ pub struct LayerRecord {
     pub created: i64,
 }
 
+impl LayerRecord {
+    /// Whether its tar can only be rebuilt with its recipe.
+    pub fn has_recipe(&self) -> bool {
+        self.recipe.is_some()
+    }
+}
+
 /// A finished layer that is still in a lease's workspace.
 #[derive(Debug)]
 pub struct StagedLayer<'a> {
@@ -116,7 +123,7 @@ impl Store {
     /// Takes a staged layer into the store, protected by `lease`.
     ///
     /// If the diff ID is known already, the staged one is discarded and the known one returned. The layer survives
-    /// the death of this process at once, a power cut once something was published (see [`crate::durable`]).
+    /// the death of this process at once, a power cut once something was published (see module `durable`).
     pub fn adopt_layer(&self, staged: StagedLayer<'_>, lease: &Lease) -> Result<LayerRecord, StoreError> {
         self.database().refuse_read_only()?;
         let prepared = lease.scratch()?;
@@ -203,6 +210,14 @@ impl Store {
             ])
         })?;
         Ok(record)
+    }
+
+    /// What all layers take on disk: one quick sum, to see whether looking closer at the cache is worth it.
+    pub fn layers_bytes(&self) -> Result<u64, StoreError> {
+        self.database().read(|sql| {
+            let sum = "SELECT coalesce(sum(disk_bytes), 0) FROM layers";
+            sql.prepare_cached(sum)?.query_row([], |row| row.get::<_, i64>(0)).map(i64::cast_unsigned)
+        })
     }
 
     /// Fails with the first of `layers` that is not here.

@@ -59,7 +59,7 @@ pub use image_find::{Deleted, Removal, Removed};
 pub use journal::JournalRecord;
 pub use layer::{LayerRecord, StagedLayer, layer_disk_bytes};
 pub use lease::Lease;
-pub use lock::{Lock, LockFile};
+pub use lock::{Lock, LockFile, Waited};
 pub use store::{Store, repair_unopenable};
 pub use volume::{VolumeError, VolumeRecord};
 

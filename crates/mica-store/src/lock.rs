@@ -97,11 +97,20 @@ pub struct Lock {
     path: PathBuf,
 }
 
+/// How waiting for a lock ended.
+#[derive(Debug)]
+pub enum Waited {
+    /// We hold it.
+    Acquired(LockFile),
+    /// The holder we waited for left this note; nobody holds the lock through us.
+    Note(Vec<u8>),
+}
+
 /// A held [`Lock`]; dropped, or its process dead, means released.
 #[derive(Debug)]
 pub struct LockFile {
-    // Held for its flock.
-    _file: File,
+    /// Held for its flock.
+    file: File,
     path: PathBuf,
 }
 
@@ -130,7 +139,7 @@ impl Lock {
         let write = file.set_len(0).and_then(|()| write!(file, "{}", std::process::id()));
         // The pid inside is for people; on a full disk the lock works without it.
         drop(write);
-        Ok(Some(LockFile { _file: file, path: self.path.clone() }))
+        Ok(Some(LockFile { file, path: self.path.clone() }))
     }
 
     /// Waits for the lock.
@@ -141,11 +150,29 @@ impl Lock {
         poll(is_cancelled, || self.try_acquire())
     }
 
+    /// Waits for the lock, or for the note that its holder leaves when it gives up.
+    ///
+    /// Only a holder that was there when the waiting began is heard: who comes later tries again.
+    pub fn wait_or_note(&self, is_cancelled: &dyn Fn() -> bool) -> Result<Waited, StoreError> {
+        let mut watched: Option<File> = None;
+        poll(is_cancelled, || {
+            if let Some(held) = self.try_acquire()? {
+                // The note outlives the name of the file for those who have the file open.
+                let note = watched.take().map(|file| read_note(&file)).unwrap_or_default();
+                return Ok(Some(if note.is_empty() { Waited::Acquired(held) } else { Waited::Note(note) }));
+            }
+            if watched.is_none() {
+                watched = File::open(&self.path).ok();
+            }
+            Ok(None)
+        })
+    }
+
     /// The process that holds the lock, for a message; `None` if nobody does or the file does not say.
     pub fn holder(&self) -> Option<u32> {
         let mut text = String::new();
-        File::open(&self.path).ok()?.take(16).read_to_string(&mut text).ok()?;
-        text.trim().parse().ok()
+        File::open(&self.path).ok()?.take(NOTE_OFFSET).read_to_string(&mut text).ok()?;
+        text.trim_matches(['\0', ' ', '\n']).parse().ok()
     }
 }
 
@@ -154,12 +181,23 @@ impl LockFile {
     ///
     /// The note dies with the file: only processes that have it open already, that is who waits now, see it.
     pub fn leave_note(&self, note: &[u8]) -> io::Result<()> {
-        self._file.write_all_at(note, NOTE_OFFSET)
+        self.file.write_all_at(note, NOTE_OFFSET)
     }
 }
 
 /// Where a note starts in a lock file: after the pid.
 const NOTE_OFFSET: u64 = 16;
+/// The longest note that is read.
+const NOTE_BYTES: u64 = 64 * 1024;
+
+fn read_note(file: &File) -> Vec<u8> {
+    let mut note = Vec::new();
+    let mut rest = file;
+    // A note that cannot be read is no note: the waiter does the work itself.
+    let read = std::io::Seek::seek(&mut rest, io::SeekFrom::Start(NOTE_OFFSET))
+        .and_then(|_| rest.take(NOTE_BYTES).read_to_end(&mut note));
+    if read.is_ok() { note } else { Vec::new() }
+}
 
 impl Drop for LockFile {
     fn drop(&mut self) {

@@ -58,6 +58,10 @@ impl Store {
         }
         let root_directory: OwnedFd = File::open(root).context("open", root)?.into();
         let database = open_database(&state, &root_directory)?;
+        let found = database.schema()?;
+        if found > SCHEMA {
+            return Err(OpenError::Newer { root: root.to_owned(), found, known: SCHEMA });
+        }
         let inner = Inner {
             boot: BootToken::current(&root_directory),
             state,

@@ -8,6 +8,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use mica_api::Fault as _;
 use mica_store::{CheckMode, OpenError, Outcome, Problem, Store, StoreError, repair_unopenable};
 use support::{assert_complete, flavour, layer, name, open, publish, tree, try_publish};
 use tempfile::TempDir;
@@ -79,8 +80,11 @@ fn copy_tree(from: &Path, to: &Path) {
     assert!(Command::new("cp").arg("-a").arg(from).arg(to).status().unwrap().success());
 }
 
+/// A way to damage a file, and what to call it.
+type Damage = (&'static str, fn(&Path));
+
 /// Ways to damage a file.
-const DAMAGE: [(&str, fn(&Path)); 4] = [
+const DAMAGE: [Damage; 4] = [
     ("flip", |path| {
         let mut bytes = fs::read(path).unwrap();
         let middle = bytes.len() / 2;

@@ -5,10 +5,11 @@ mod support;
 use std::fs;
 use std::io::{Read as _, Write as _};
 
+use mica_api::Fault as _;
 use mica_oci::{Descriptor, Digest};
 use mica_store::{
     CommitError, ContainerError, ContainerId, GcRequest, ImageError, NewCacheRecord, NewContainer, OpenError,
-    PruneCache, PruneImages, PruneVolumes, RemoteForm, Removal, Sharing, Store, StoreError,
+    PruneCache, PruneImages, PruneVolumes, RemoteForm, Removal, Sharing, Store, StoreError, Waited,
 };
 use support::{assert_complete, flavour, image, layer, name, open, publish};
 use tempfile::TempDir;
@@ -327,6 +328,23 @@ fn a_lock_names_its_holder_and_leaves_no_file() {
     assert_eq!(lock.holder(), None);
     assert!(lock.try_acquire().unwrap().is_some());
     assert_eq!(fs::read_dir(store.state().locks()).unwrap().count(), 0);
+}
+
+#[test]
+fn those_who_wait_for_a_lock_hear_the_note_of_its_holder() {
+    let directory = TempDir::new().unwrap();
+    let store = open(directory.path());
+    let lock = store.lock("key");
+    let held = lock.try_acquire().unwrap().unwrap();
+    let waiter = std::thread::spawn({
+        let lock = lock.clone();
+        move || lock.wait_or_note(&|| false).unwrap()
+    });
+    std::thread::sleep(std::time::Duration::from_millis(100));
+    held.leave_note(b"the step failed").unwrap();
+    drop(held);
+    assert!(matches!(waiter.join().unwrap(), Waited::Note(note) if note == b"the step failed"));
+    assert!(matches!(lock.wait_or_note(&|| false).unwrap(), Waited::Acquired(_)));
 }
 
 #[test]

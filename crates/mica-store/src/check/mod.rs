@@ -184,7 +184,7 @@ impl Check<'_> {
             let path = self.store.state().blob(&digest);
             self.mode_of(&path, BLOB_MODE)?;
             let Some(problem) = blob_problem(&path, &digest, size)? else { continue };
-            let images = self.images_with("image_blobs", "digest", &digest.to_string())?;
+            let images = self.images_with("image_blobs", "digest", digest.to_string())?;
             let mut outcome = Outcome::Reported;
             if self.repairs() {
                 self.remove_images(&images)?;

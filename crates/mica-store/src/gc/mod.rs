@@ -192,6 +192,11 @@ impl Store {
                 sql.prepare_cached("DELETE FROM blobs WHERE digest = ?1")?.execute([digest.to_string()])
             })?;
         }
+        write.sql(|sql| {
+            let orphans = "DELETE FROM forms WHERE manifest NOT IN
+                (SELECT digest FROM images UNION SELECT manifest FROM image_layers)";
+            sql.prepare_cached(orphans)?.execute([])
+        })?;
         for (volume, bytes) in sizes {
             if delete_unused_volume(write, volume)? {
                 report.volumes.push(volume.name.clone());
@@ -230,7 +235,7 @@ impl Store {
 /// Deletes the rows of leases whose lock we get; returns the locks, to be held until the files are gone.
 fn delete_dead_leases(store: &Store, write: &Write<'_>) -> Result<Vec<(LeaseId, Option<File>)>, StoreError> {
     let mut dead = Vec::new();
-    for id in write.sql(|sql| census::lease_ids(sql))? {
+    for id in write.sql(census::lease_ids)? {
         if let sweep::Life::Dead(file) = sweep::life(store, id)? {
             write.sql(|sql| sql.prepare_cached("DELETE FROM leases WHERE id = ?1")?.execute([id]))?;
             dead.push((id, file));

@@ -141,7 +141,7 @@ impl Store {
     /// Leases that nobody holds, without touching them.
     fn dead_leases(&self) -> Result<BTreeSet<LeaseId>, StoreError> {
         let mut dead = BTreeSet::new();
-        for id in self.database().read(|sql| lease_ids(sql))? {
+        for id in self.database().read(lease_ids)? {
             if let Life::Dead(_) = life(self, id)? {
                 dead.insert(id);
             }

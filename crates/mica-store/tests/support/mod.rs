@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "every test binary uses another part of this")]
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
@@ -138,11 +139,15 @@ pub(crate) fn assert_complete(store: &Store, target: &Digest) {
 pub(crate) fn spawn(test: &str, role: &str, root: &Path) -> Child {
     Command::new(std::env::current_exe().unwrap())
         .args(["--exact", test, "--nocapture", "--test-threads=1"])
-        .env(ROLE, role)
-        .env(ROOT, root)
+        .envs(role_environment(role, root))
         .stdout(Stdio::null())
         .spawn()
         .unwrap()
+}
+
+/// What makes a child play a role on a store.
+pub(crate) fn role_environment(role: &str, root: &Path) -> [(&'static str, OsString); 2] {
+    [(ROLE, role.into()), (ROOT, root.into())]
 }
 
 /// The role of this process and the store to play it on; `None` in the parent.
