@@ -238,7 +238,7 @@ pub fn decompress<'a>(
         |stream| Box::new(Guarded { stream, bytes: 0, limits: limits.clone() }) as Box<dyn Read + Send + 'a>;
     let reader = match format {
         Format::Plain => Box::new(input),
-        Format::Gzip => guard(Stream::Gzip(flate2::bufread::MultiGzDecoder::new(input))),
+        Format::Gzip => guard(Stream::Gzip(Box::new(flate2::bufread::MultiGzDecoder::new(input)))),
         Format::Zstd => {
             let mut decoder = zstd::stream::read::Decoder::with_buffer(input)?;
             decoder.window_log_max(window_bytes.max(1 << 10).ilog2())?;
@@ -277,7 +277,7 @@ type Input<R> = BufReader<CountingReader<R>>;
 
 /// A decoder and, inside it, the count of what it has read.
 enum Stream<R: Read> {
-    Gzip(flate2::bufread::MultiGzDecoder<Input<R>>),
+    Gzip(Box<flate2::bufread::MultiGzDecoder<Input<R>>>),
     Zstd(zstd::stream::read::Decoder<'static, Input<R>>),
     Bzip2(bzip2::bufread::MultiBzDecoder<Input<R>>),
     Xz(Box<lzma_rust2::XzReader<Input<R>>>),

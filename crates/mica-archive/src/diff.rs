@@ -290,9 +290,13 @@ impl<'a> Differ<'a> {
         if stat.st_nlink > 1 {
             // Never compared with the parent: dropping one name would break the group on disk.
             let first = *self.linked.entry((stat.st_dev, stat.st_ino)).or_insert(self.entries.len());
-            if let Some(file) = self.entries.get(first) {
+            let named = self.owners.get(&entry.path);
+            if let Some(file) = self.entries.get_mut(first) {
+                // A chown of any name is a chown of the file.
+                if let Some(owner) = named {
+                    (file.uid, file.gid) = *owner;
+                }
                 entry.kind = Kind::Hardlink { target: file.path.clone() };
-                entry.xattrs.clear();
             }
         } else if let Some(digest) = self.comparable(&entry, size) {
             let actual = self.digest(&entry.path).map_err(|error| unreadable(&entry.path, error))?;

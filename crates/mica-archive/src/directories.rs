@@ -1,8 +1,8 @@
 //! Keeps the descriptors of the directories on the way to the current path, so that a sorted walk opens each
 //! directory once.
 //!
-//! Every step is one `openat(O_NOFOLLOW)` from a descriptor already held: paths given here are real paths, and a link
-//! on the way means that somebody changed the directory meanwhile. Nothing is ever followed.
+//! Every step is one `openat2(RESOLVE_NO_SYMLINKS)` from a descriptor already held: paths given here are real paths, and
+//! a link on the way means that somebody changed the directory meanwhile. Nothing is ever followed.
 
 use std::ffi::CString;
 use std::fs::File;
@@ -10,11 +10,12 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use mica_sys::root::Root;
-use rustix::fs::{FileType, Mode, OFlags};
+use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
 
 use crate::path;
 
-/// Descriptors held at most; deeper directories are opened step by step from the last one held.
+/// Descriptors held at most; of more the outermost are closed.
 const HELD: usize = 64;
 
 /// A cache of open directories below one root.
@@ -22,8 +23,7 @@ pub(crate) struct Directories<'a> {
     root: &'a Root,
     /// Path of the directory the deepest descriptor is for.
     path: Vec<u8>,
-    /// Open directories on `path`: length of the prefix, descriptor. The last one may be deeper than the others
-    /// suggest when `HELD` is reached.
+    /// Open directories on `path`, outermost first: length of the prefix, descriptor.
     held: Vec<(usize, OwnedFd)>,
 }
 
@@ -56,21 +56,16 @@ impl<'a> Directories<'a> {
             }
             self.held.pop();
         }
-        let mut done = self.held.last().map_or(0, |(length, _)| *length);
-        self.path.truncate(done);
-        while done < directory.len() {
-            let rest = &directory[done..];
-            let skip = usize::from(rest[0] == b'/');
-            let length = rest[skip..].iter().position(|&byte| byte == b'/').unwrap_or(rest.len() - skip);
-            let name = &rest[skip..skip + length];
-            let next = open_directory(self.deepest(), name, OFlags::PATH)?;
-            done += skip + length;
+        let done = self.held.last().map_or(0, |(length, _)| *length);
+        let rest = directory[done..].strip_prefix(b"/").unwrap_or(&directory[done..]);
+        if !rest.is_empty() {
+            let next = open_below(self.deepest(), rest)?;
             if self.held.len() == HELD {
-                self.held.pop();
+                self.held.remove(0);
             }
-            self.held.push((done, next));
+            self.held.push((directory.len(), next));
             self.path.clear();
-            self.path.extend_from_slice(&directory[..done]);
+            self.path.extend_from_slice(directory);
         }
         Ok(self.deepest())
     }
@@ -96,6 +91,24 @@ impl<'a> Directories<'a> {
     fn deepest(&self) -> BorrowedFd<'_> {
         self.held.last().map_or_else(|| self.root.as_fd(), |(_, fd)| fd.as_fd())
     }
+}
+
+/// Opens a directory several components down (`O_PATH`), none of which may be a link.
+fn open_below(parent: BorrowedFd<'_>, rest: &[u8]) -> io::Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    match rustix::fs::openat2(parent, c_name(rest)?.as_c_str(), flags, Mode::empty(), resolve) {
+        // Linux before 5.6, a seccomp profile that does not know the call, or a rename elsewhere meanwhile.
+        Err(Errno::NOSYS | Errno::PERM | Errno::AGAIN) => {}
+        other => return Ok(other?),
+    }
+    let mut names = path::components(rest);
+    let first = names.next().ok_or(io::ErrorKind::InvalidInput)?;
+    let mut directory = open_directory(parent, first, OFlags::PATH)?;
+    for name in names {
+        directory = open_directory(directory.as_fd(), name, OFlags::PATH)?;
+    }
+    Ok(directory)
 }
 
 /// Opens a directory that must be one and no link to one.

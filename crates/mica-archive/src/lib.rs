@@ -26,6 +26,8 @@ pub mod path;
 mod recipe;
 mod table;
 pub mod tar;
+#[cfg(test)]
+mod testing;
 mod varint;
 mod view;
 mod xattr;

@@ -13,7 +13,7 @@ pub(crate) const MAX_COMPONENT_BYTES: usize = 255;
 ///
 /// Equal to comparing bytes with `/` below every other byte, so `a` < `a/b` < `a.b`.
 pub fn compare(left: &[u8], right: &[u8]) -> Ordering {
-    let common = left.iter().zip(right).take_while(|(a, b)| a == b).count();
+    let common = common_prefix(left, right);
     match (left.get(common), right.get(common)) {
         (None, None) => Ordering::Equal,
         (None, Some(_)) => Ordering::Less,
@@ -22,6 +22,14 @@ pub fn compare(left: &[u8], right: &[u8]) -> Ordering {
         (Some(_), Some(b'/')) => Ordering::Greater,
         (Some(a), Some(b)) => a.cmp(b),
     }
+}
+
+/// How many bytes two paths have in common at their start. Compares blocks first: deep paths share most of theirs.
+pub(crate) fn common_prefix(left: &[u8], right: &[u8]) -> usize {
+    const BLOCK: usize = 32;
+    let blocks = left.chunks_exact(BLOCK).zip(right.chunks_exact(BLOCK));
+    let start = blocks.take_while(|(a, b)| a == b).count() * BLOCK;
+    start + left[start..].iter().zip(&right[start..]).take_while(|(a, b)| a == b).count()
 }
 
 /// Whether `path` is strictly below `directory`.
@@ -107,6 +115,18 @@ mod tests {
         let mut paths: Vec<&[u8]> = vec![b"a.b", b"a/c", b"", b"a", b"a/b/z", b"a/b", b"ab", b"a-"];
         paths.sort_by(|a, b| compare(a, b));
         assert_eq!(paths, [&b""[..], b"a", b"a/b", b"a/b/z", b"a/c", b"a-", b"a.b", b"ab"]);
+    }
+
+    #[test]
+    fn long_paths_compare_as_short_ones() {
+        for length in 0..100 {
+            let (mut left, mut right) = (vec![b'x'; 100], vec![b'x'; 100]);
+            right[length] = b'y';
+            assert_eq!(compare(&left, &right), Ordering::Less);
+            assert_eq!(compare(&left[..length], &left), Ordering::Less);
+            left[length] = b'/';
+            assert_eq!(compare(&left, &right), Ordering::Less);
+        }
     }
 
     #[test]

@@ -30,6 +30,9 @@ pub(crate) struct Inode {
     pub(crate) names: usize,
 }
 
+/// The path that each file of the tree has in the table, by number; none if it lost its last name.
+pub(crate) type FilePaths = Vec<Option<Vec<u8>>>;
+
 /// Where the walk to a path's directory stopped.
 #[derive(Debug)]
 pub(crate) enum Step {
@@ -37,6 +40,20 @@ pub(crate) enum Step {
     Found(Vec<u8>),
     /// This path has to become a directory first.
     Missing(Vec<u8>),
+}
+
+/// `real` with the components up to the first `..` appended, and where each of them ends.
+fn run(real: &[u8], components: &VecDeque<Vec<u8>>) -> (Vec<u8>, Vec<usize>) {
+    let mut whole = real.to_vec();
+    let mut ends = Vec::new();
+    for component in components.iter().take_while(|component| component.as_slice() != b"..") {
+        if !whole.is_empty() {
+            whole.push(b'/');
+        }
+        whole.extend_from_slice(component);
+        ends.push(whole.len());
+    }
+    (whole, ends)
 }
 
 #[derive(Debug, Default)]
@@ -71,52 +88,60 @@ impl Tree {
         Ok(step)
     }
 
+    /// Every key is a real path, so whether a prefix is a directory is monotone and one binary search finds how far the
+    /// path goes without a link: deep paths cost look-ups by the logarithm of their depth.
     fn walk(&self, directory: &[u8]) -> Result<Step, ApplyError> {
         let mut todo: VecDeque<Vec<u8>> = path::components(directory).map(<[u8]>::to_vec).collect();
         let mut real = Vec::new();
         let mut links = 0;
-        while let Some(component) = todo.pop_front() {
-            match component.as_slice() {
-                b"." => continue,
-                b".." => {
-                    real.truncate(path::parent(&real).map_or(0, <[u8]>::len));
-                    continue;
-                }
-                _ => {}
+        while let Some(first) = todo.front() {
+            if first == b".." {
+                real.truncate(path::parent(&real).map_or(0, <[u8]>::len));
+                todo.pop_front();
+                continue;
             }
-            let next = path::join(&real, &component);
+            let (whole, ends) = run(&real, &todo);
+            let known = ends.partition_point(|end| self.is_directory(&whole[..*end]));
+            todo.drain(..known);
+            if known > 0 {
+                real = whole[..ends[known - 1]].to_vec();
+            }
+            let Some(end) = ends.get(known) else { continue };
+            let next = &whole[..*end];
+            let component = path::file_name(next);
             if next.len() > path::MAX_PATH_BYTES || component.len() > path::MAX_COMPONENT_BYTES {
                 return Err(ApplyError::Link {
                     path: path::show(directory),
                     why: "it leads to a path too long",
                 });
             }
-            match self.get(&next) {
-                None => return Ok(Step::Missing(next)),
-                Some(Node::Other(entry)) => match &entry.kind {
-                    Kind::Directory { .. } => real = next,
-                    Kind::Whiteout => return Ok(Step::Missing(next)),
-                    Kind::Symlink { target } => {
-                        links += 1;
-                        if links > MAX_LINKS {
-                            return Err(ApplyError::Link {
-                                path: path::show(directory),
-                                why: "it is a loop",
-                            });
-                        }
-                        if target.starts_with(b"/") {
-                            real.clear();
-                        }
-                        for part in path::components(target).collect::<Vec<_>>().into_iter().rev() {
-                            todo.push_front(part.to_vec());
-                        }
+            match self.get(next) {
+                None => return Ok(Step::Missing(next.to_vec())),
+                Some(Node::Other(Entry { kind: Kind::Whiteout, .. })) => {
+                    return Ok(Step::Missing(next.to_vec()));
+                }
+                Some(Node::Other(Entry { kind: Kind::Symlink { target }, .. })) => {
+                    links += 1;
+                    if links > MAX_LINKS {
+                        return Err(ApplyError::Link { path: path::show(directory), why: "it is a loop" });
                     }
-                    _ => return Err(ApplyError::NotADirectory { path: path::show(&next) }),
-                },
-                Some(Node::File(_)) => return Err(ApplyError::NotADirectory { path: path::show(&next) }),
+                    todo.pop_front();
+                    if target.starts_with(b"/") {
+                        real.clear();
+                    }
+                    let parts = path::components(target).filter(|part| part != b".");
+                    for part in parts.collect::<Vec<_>>().into_iter().rev() {
+                        todo.push_front(part.to_vec());
+                    }
+                }
+                Some(_) => return Err(ApplyError::NotADirectory { path: path::show(next) }),
             }
         }
         Ok(Step::Found(real))
+    }
+
+    fn is_directory(&self, path: &[u8]) -> bool {
+        matches!(self.get(path), Some(Node::Other(Entry { kind: Kind::Directory { .. }, .. })))
     }
 
     /// Puts something at a path where nothing is.
@@ -182,8 +207,8 @@ impl Tree {
     /// Turns the tree into a table, and says which path each file has there.
     ///
     /// Of a file with several names the first in order is the file and the others are hard links to it.
-    pub(crate) fn into_table(self) -> Result<(Table, Vec<Option<Vec<u8>>>), ApplyError> {
-        let mut first: Vec<Option<Vec<u8>>> = vec![None; self.inodes.len()];
+    pub(crate) fn into_table(self) -> Result<(Table, FilePaths), ApplyError> {
+        let mut first: FilePaths = vec![None; self.inodes.len()];
         let mut entries = Vec::with_capacity(self.nodes.len());
         for (PathKey(path), node) in self.nodes {
             entries.push(match node {

@@ -63,7 +63,7 @@ impl Table {
 }
 
 fn put_entry(out: &mut Vec<u8>, previous: &[u8], entry: &Entry) {
-    let shared = previous.iter().zip(&entry.path).take_while(|(a, b)| a == b).count();
+    let shared = crate::path::common_prefix(previous, &entry.path);
     varint::put(out, shared as u64);
     varint::put_bytes(out, &entry.path[shared..]);
     let flag = if entry.xattrs.is_empty() { 0 } else { HAS_XATTRS };

@@ -4,7 +4,8 @@
 //! 1. Entries are strictly sorted by [`crate::path::compare`]: no path twice, a directory directly before its content.
 //! 2. Every path is normal (see [`crate::path`]) and within the limits.
 //! 3. The target of a [`Kind::Hardlink`] is a [`Kind::File`] of the same table and sorts earlier.
-//! 4. Extended attribute names can be written to a PAX header.
+//! 4. A hard link has the mode, owner and time of its file and no attributes of its own.
+//! 5. Extended attribute names can be written to a PAX header.
 //!
 //! [`Table::from_entries`] and [`Table::decode`] are the only ways to make one, and both check this.
 
@@ -62,9 +63,22 @@ impl Table {
     /// [`TableError`] if a path is there twice or an entry breaks one of the rules of the module.
     pub fn from_entries(mut entries: Vec<Entry>) -> Result<Self, TableError> {
         entries.sort_by(|a, b| path::compare(&a.path, &b.path));
-        let table = Self { entries };
+        let mut table = Self { entries };
         table.check()?;
+        table.settle_links();
         Ok(table)
+    }
+
+    /// Gives hard links the metadata of their file: they are one inode, and a tar could not say otherwise.
+    fn settle_links(&mut self) {
+        for index in 0..self.entries.len() {
+            let Kind::Hardlink { target } = &self.entries[index].kind else { continue };
+            let Some(Entry { mode, uid, gid, mtime, .. }) = self.get(target) else { continue };
+            let (mode, uid, gid, mtime) = (*mode, *uid, *gid, *mtime);
+            let link = &mut self.entries[index];
+            (link.mode, link.uid, link.gid, link.mtime) = (mode, uid, gid, mtime);
+            link.xattrs.clear();
+        }
     }
 
     /// All entries in order.
