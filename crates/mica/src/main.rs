@@ -1,1 +1,40 @@
-fn main() {}
+//! mica: builds, stores, inspects, runs and moves container images.
+//!
+//! This crate turns arguments into requests and events into text. It is the only place that prints, reads the
+//! environment and picks exit codes; everything else is the engine's.
+
+mod cli;
+mod context;
+mod docker_config;
+mod engine;
+mod environment;
+mod failure;
+mod flags;
+mod format;
+mod help;
+mod output;
+mod progress;
+mod root;
+mod signals;
+#[cfg(test)]
+mod testing;
+mod values;
+mod verbs;
+
+use std::ffi::OsString;
+use std::path::Path;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let mut args = std::env::args_os();
+    let program = program_name(args.next().as_deref());
+    let args: Vec<OsString> = args.collect();
+    let mut cx = context::Cx::of_process(program, engine::engine);
+    ExitCode::from(root::run(&mut cx, &args))
+}
+
+/// `docker` when called by that name, else `mica`.
+fn program_name(argv0: Option<&std::ffi::OsStr>) -> String {
+    let name = argv0.and_then(|path| Path::new(path).file_name());
+    if name == Some("docker".as_ref()) { "docker".to_owned() } else { "mica".to_owned() }
+}

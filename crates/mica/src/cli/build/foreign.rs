@@ -1,0 +1,47 @@
+//! Flags of `docker build` and `docker buildx build` that mica does not have, each with its reason (build.md O8).
+
+use crate::flags::Foreign;
+
+const PUSH: &str = "registries come later; save an archive with -o type=oci,dest=FILE";
+const ATTEST: &str = "attestations come with registries";
+const CACHE: &str = "caches elsewhere come later; the local cache is always used";
+const LEGACY: &str = "only docker's legacy builder had it";
+const LIMITS: &str = "limits of RUN come later; this version knows --ulimit and --shm-size";
+
+/// All of them.
+pub(super) const FLAGS: &[Foreign] = &[
+    Foreign::refused("allow", "no step needs an entitlement that could be given in this version"),
+    Foreign::refused("annotation", "annotations come with registries"),
+    Foreign::refused("attest", ATTEST),
+    Foreign::refused("builder", "there is one builder, this machine"),
+    Foreign::refused("cache-from", CACHE),
+    Foreign::refused("cache-to", CACHE),
+    Foreign::refused("call", "build checks come later"),
+    Foreign::refused("cgroup-parent", LIMITS),
+    Foreign::refused_switch("check", "build checks come later"),
+    Foreign::idle_switch("compress", LEGACY),
+    Foreign::idle("cpu-period", LIMITS),
+    Foreign::idle("cpu-quota", LIMITS),
+    Foreign::idle("cpu-shares", LIMITS).short('c'),
+    Foreign::idle("cpuset-cpus", LIMITS),
+    Foreign::idle("cpuset-mems", LIMITS),
+    Foreign::refused_switch("debug", "debugging of failed steps comes later"),
+    Foreign::idle_switch("disable-content-trust", "nothing is pulled"),
+    Foreign::idle_switch("force-rm", LEGACY),
+    Foreign::idle("isolation", "only Windows has it"),
+    Foreign::idle("memory", LIMITS).short('m'),
+    Foreign::idle("memory-swap", LIMITS),
+    Foreign::refused("metadata-file", "it comes with registries; --iidfile has the image ID"),
+    Foreign::refused("policy", "source policies come with registries"),
+    Foreign::refused("print", "build checks come later"),
+    Foreign::refused("provenance", ATTEST).optional(),
+    Foreign::refused_switch("pull", "registries come later; base images are built, loaded or imported"),
+    Foreign::refused_switch("push", PUSH),
+    Foreign::refused("resource", LIMITS),
+    Foreign::idle_switch("rm", LEGACY),
+    Foreign::refused("root", "it is buildx's; mica's own comes before the verb: mica --root DIR build"),
+    Foreign::refused("sbom", ATTEST).optional(),
+    Foreign::idle("security-opt", LEGACY),
+    Foreign::refused("server-config", "there is no server"),
+    Foreign::idle_switch("squash", LEGACY),
+];

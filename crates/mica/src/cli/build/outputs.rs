@@ -1,0 +1,251 @@
+//! `--output`: where a result goes (build.md 6.5).
+
+use std::path::Path;
+
+use mica_api::{Class, Compression, Destination, Error, ImageLayout, Output};
+use mica_oci::Reference;
+
+use crate::context::Cx;
+use crate::failure::{Failure, io_failure};
+use crate::values::keyed;
+
+/// All outputs, and the names that they give to the stored image.
+#[derive(Debug, Default)]
+pub(super) struct Outputs {
+    /// Where results go.
+    pub outputs: Vec<Output>,
+    /// `type=image,name=…`.
+    pub names: Vec<Reference>,
+}
+
+fn invalid(message: impl Into<String>) -> Error {
+    Error::new(Class::Invalid, message)
+}
+
+/// Reads every `--output`. Without one, or with `--load`, the result is stored.
+///
+/// # Errors
+/// An output makes no sense, comes later, or would go to a terminal.
+pub(super) fn all(texts: &[String], load: bool, cx: &Cx, here: &Path) -> Result<Outputs, Failure> {
+    let mut all = Outputs::default();
+    for text in texts {
+        let spec = Spec::parse(text)?;
+        spec.check_keys(text)?;
+        let (output, names) = spec.output(text, cx, here)?;
+        all.outputs.push(output);
+        all.names.extend(names);
+    }
+    let stored = all.outputs.iter().any(|output| matches!(output, Output::Store));
+    if texts.is_empty() || (load && !stored) {
+        all.outputs.push(Output::Store);
+    }
+    Ok(all)
+}
+
+/// An output as written.
+#[derive(Debug, PartialEq, Eq)]
+struct Spec {
+    kind: String,
+    fields: Vec<(String, String)>,
+}
+
+impl Spec {
+    /// `DIR`, `-` or `type=T,key=value,…` (build.md X1).
+    fn parse(text: &str) -> Result<Self, Error> {
+        let destination = |kind: &str, dest: &str| Self {
+            kind: kind.to_owned(),
+            fields: vec![("dest".to_owned(), dest.to_owned())],
+        };
+        let pairs = keyed::pairs(text).map_err(|why| invalid(format!("invalid output {text:?}")).why(why))?;
+        if text == "-" {
+            return Ok(destination("tar", "-"));
+        }
+        if pairs.len() == 1 && !text.starts_with("type=") {
+            return Ok(destination("local", text));
+        }
+        let mut spec = Self { kind: String::new(), fields: Vec::new() };
+        for (key, value) in pairs {
+            let value = value.ok_or_else(|| invalid(format!("invalid value {key}")).why(format!("in --output {text}")))?;
+            match key.as_str() {
+                "type" => spec.kind = value,
+                _ => spec.fields.push((key, value)),
+            }
+        }
+        match spec.kind.as_str() {
+            "" => Err(invalid("type is required for output").why(format!("in --output {text}"))),
+            _ => Ok(spec),
+        }
+    }
+
+    fn get(&self, key: &str) -> Option<&str> {
+        self.fields.iter().rev().find(|(name, _)| name == key).map(|(_, value)| value.as_str())
+    }
+
+    /// A key that changes nothing here may be given; one that would is refused, never ignored.
+    fn check_keys(&self, text: &str) -> Result<(), Error> {
+        for (key, value) in &self.fields {
+            let known = match (self.kind.as_str(), key.as_str()) {
+                ("oci" | "docker" | "local" | "tar", "dest") | ("image" | "oci" | "docker", "name") => true,
+                ("image", "push" | "push-by-digest" | "registry.insecure") => is_false(value),
+                ("image", "store" | "unpack") => !is_false(value),
+                ("oci" | "docker", "tar" | "compression" | "compression-level" | "force-compression") => true,
+                ("image" | "oci" | "docker", "oci-mediatypes") => !is_false(value),
+                ("local", "mode") => value == "copy",
+                ("local" | "tar", "platform-split") => is_false(value),
+                _ => false,
+            };
+            if !known {
+                let problem = match (self.kind.as_str(), key.as_str()) {
+                    ("image", "push") => "push is not supported yet".to_owned(),
+                    _ => format!("{key}={value} is not supported yet for outputs of type {}", self.kind),
+                };
+                return Err(Error::new(Class::Unsupported, problem).why(format!("in --output {text}")));
+            }
+        }
+        Ok(())
+    }
+
+    fn output(&self, text: &str, cx: &Cx, here: &Path) -> Result<(Output, Vec<Reference>), Failure> {
+        let dest = self.get("dest");
+        match self.kind.as_str() {
+            "image" => Ok((Output::Store, self.names()?)),
+            "docker" if dest.is_none() => Ok((Output::Store, self.names()?)),
+            "oci" | "docker" => {
+                let layout = if self.kind == "oci" { ImageLayout::Oci } else { ImageLayout::Docker };
+                let destination = self.destination(cx, here)?;
+                let archive =
+                    Output::Archive { layout, destination, names: self.names()?, compression: self.compression()? };
+                Ok((archive, Vec::new()))
+            }
+            "local" => match dest {
+                None | Some("") => Err(invalid("dest is required for local output").into()),
+                Some("-") => Err(invalid("dest cannot be stdout for local output").hint("type=tar,dest=-").into()),
+                Some(dest) => Ok((Output::Local { directory: here.join(dest) }, Vec::new())),
+            },
+            "tar" => Ok((Output::Tar { destination: self.destination(cx, here)? }, Vec::new())),
+            "cacheonly" => Ok((Output::CacheOnly, Vec::new())),
+            "registry" => Err(Error::new(Class::Unsupported, "outputs of type registry are not supported yet")
+                .why(format!("in --output {text}"))
+                .hint("-o type=oci,dest=FILE")
+                .into()),
+            other => Err(invalid(format!("exporter {other:?} could not be found"))
+                .hint("types are image, oci, docker, local, tar, cacheonly")
+                .into()),
+        }
+    }
+
+    fn names(&self) -> Result<Vec<Reference>, Error> {
+        let names = self.get("name").unwrap_or_default().split(',').filter(|name| !name.is_empty());
+        names
+            .map(|name| {
+                let reference: Result<Reference, _> = name.parse();
+                reference.map(Reference::or_latest).map_err(|error| invalid(format!("invalid tag {name:?}: {error}")))
+            })
+            .collect()
+    }
+
+    /// A file, a directory with `tar=false`, or standard output unless that is a terminal.
+    fn destination(&self, cx: &Cx, here: &Path) -> Result<Destination, Failure> {
+        let directory = self.get("tar").is_some_and(is_false);
+        match self.get("dest") {
+            Some(dest) if dest != "-" && !dest.is_empty() => match directory {
+                true => Ok(Destination::Directory(here.join(dest))),
+                false if here.join(dest).is_dir() => {
+                    Err(invalid(format!("destination {dest} is a directory")).hint("dest=FILE, or tar=false").into())
+                }
+                false => Ok(Destination::File(here.join(dest))),
+            },
+            _ if directory => Err(invalid(format!("dest is required for {} output with tar=false", self.kind)).into()),
+            _ if cx.out.is_terminal() => Err(invalid(format!(
+                "dest file is required for {} exporter. refusing to write to console",
+                self.kind
+            ))
+            .into()),
+            _ => crate::output::stdout_fd()
+                .map(Destination::Stream)
+                .map_err(|error| io_failure("cannot write to standard output", &error)),
+        }
+    }
+
+    fn compression(&self) -> Result<Compression, Error> {
+        let level = |max: u32| match self.get("compression-level") {
+            None => Ok(None),
+            Some(text) => match text.parse() {
+                Ok(level) if level <= max => Ok(Some(level)),
+                _ => Err(invalid(format!("invalid compression level {text}")).why(format!("levels are 0 to {max}"))),
+            },
+        };
+        match self.get("compression") {
+            None if self.get("compression-level").is_some() => Ok(Compression::Gzip(level(9)?)),
+            None => Ok(Compression::Default),
+            Some("uncompressed") => Ok(Compression::Uncompressed),
+            Some("gzip") => Ok(Compression::Gzip(level(9)?)),
+            Some("zstd") => Ok(Compression::Zstd(level(22)?)),
+            Some("estargz") => Err(Error::new(Class::Unsupported, "compression=estargz is not supported yet")),
+            Some(other) => Err(invalid(format!("unsupported compression type {other}"))),
+        }
+    }
+}
+
+fn is_false(value: &str) -> bool {
+    matches!(value, "false" | "0" | "f" | "FALSE" | "F" | "False")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::Bench;
+
+    fn parse(texts: &[&str], load: bool) -> Result<Outputs, String> {
+        let texts: Vec<String> = texts.iter().map(|text| (*text).to_owned()).collect();
+        all(&texts, load, &Bench::new().context(), Path::new("/here")).map_err(|failure| failure.text())
+    }
+
+    fn one(text: &str) -> Output {
+        parse(&[text], false).unwrap().outputs.remove(0)
+    }
+
+    fn problem(text: &str) -> String {
+        parse(&[text], false).unwrap_err()
+    }
+
+    #[test]
+    fn short_forms_are_local_and_tar() {
+        assert!(matches!(one("out"), Output::Local { directory } if directory == Path::new("/here/out")));
+        assert!(matches!(one("-"), Output::Tar { destination: Destination::Stream(_) }));
+        assert!(problem("a=b,c=d").contains("type is required for output"));
+    }
+
+    #[test]
+    fn archives_have_a_layout_and_a_compression() {
+        let archive = one("type=oci,dest=x.tar,compression=zstd,compression-level=19,\"name=a,b:1\"");
+        let Output::Archive { layout, destination: Destination::File(path), names, compression } = archive else {
+            panic!("not an archive in a file")
+        };
+        assert_eq!((layout, path.as_path()), (ImageLayout::Oci, Path::new("/here/x.tar")));
+        assert_eq!((names.len(), compression), (2, Compression::Zstd(Some(19))));
+        assert!(matches!(one("type=docker"), Output::Store));
+        let directory = one("type=oci,dest=d,tar=false");
+        assert!(matches!(directory, Output::Archive { destination: Destination::Directory(_), .. }));
+        assert!(problem("type=oci,dest=x,compression=gzip,compression-level=10").contains("levels are 0 to 9"));
+    }
+
+    #[test]
+    fn the_store_is_the_default_and_load_adds_it() {
+        assert!(matches!(parse(&[], false).unwrap().outputs.as_slice(), [Output::Store]));
+        let both = parse(&["type=tar,dest=x"], true).unwrap().outputs;
+        assert!(matches!(both.as_slice(), [Output::Tar { .. }, Output::Store]));
+        assert_eq!(parse(&["type=image,name=a"], true).unwrap().names.len(), 1);
+        assert!(matches!(one("type=cacheonly"), Output::CacheOnly));
+    }
+
+    #[test]
+    fn what_would_be_ignored_is_refused() {
+        assert!(problem("type=image,push=true").contains("push is not supported yet"));
+        assert!(problem("type=registry").contains("type registry"));
+        assert!(problem("type=oci,dest=x,annotation.a=b").contains("annotation.a=b is not supported yet"));
+        assert!(problem("type=nope").contains("could not be found"));
+        assert!(problem("type=local").contains("dest is required"));
+        assert!(parse(&["type=image,push=false,oci-mediatypes=true"], false).is_ok());
+    }
+}

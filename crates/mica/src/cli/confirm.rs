@@ -1,0 +1,46 @@
+//! The question that prunes ask.
+
+use std::io::BufRead;
+
+use mica_api::{Class, Error, PruneReport, RemovedImage};
+
+use crate::context::Cx;
+use crate::failure::Failure;
+use crate::format::units;
+
+/// Asks on standard output, as docker does; anything but `y` or `yes` is no.
+///
+/// # Errors
+/// Nobody is there to answer, or the answer is no.
+pub(super) fn confirm(cx: &Cx, warning: &str) -> Result<(), Failure> {
+    cx.out.text(&format!("{warning}\nAre you sure you want to continue? [y/N] "))?;
+    let mut answer = String::new();
+    // An answer that cannot be read is no answer.
+    let _unread = std::io::stdin().lock().read_line(&mut answer);
+    if !cx.stdin_is_terminal {
+        cx.out.line("")?;
+    }
+    match answer.trim().to_lowercase().as_str() {
+        "y" | "yes" => Ok(()),
+        _ => Err(Error::new(Class::Cancelled, "operation was not confirmed").hint("-f does not ask").into()),
+    }
+}
+
+/// What a prune removed, in docker's words.
+pub(super) fn report(report: &PruneReport) -> String {
+    let mut text = String::new();
+    let mut section = |title: &str, lines: Vec<String>| {
+        if !lines.is_empty() {
+            text.push_str(&format!("{title}\n{}\n\n", lines.join("\n")));
+        }
+    };
+    section("Deleted Containers:", report.containers.clone());
+    let images = report.images.iter().map(|image| match image {
+        RemovedImage::Untagged(name) => format!("untagged: {name}"),
+        RemovedImage::Deleted(digest) => format!("deleted: {digest}"),
+    });
+    section("Deleted Images:", images.collect());
+    section("Deleted build cache objects:", report.cache_records.clone());
+    text.push_str(&format!("Total reclaimed space: {}\n", units::size4(report.freed_bytes)));
+    text
+}

@@ -1,0 +1,40 @@
+//! `mica export`: a container's files as a tar.
+
+use std::path::PathBuf;
+
+use mica_api::ExportContainer;
+
+use crate::context::Cx;
+use crate::failure::{Outcome, Status};
+use crate::flags::Verb;
+
+/// Export a container's file system as a tar archive
+#[derive(Debug, clap::Args)]
+pub(crate) struct ExportArgs {
+    /// Write to this file instead of standard output
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// Container: name or ID
+    container: String,
+}
+
+impl Verb for ExportArgs {
+    const USAGE: &'static str = "[OPTIONS] CONTAINER";
+
+    fn run(self, cx: &Cx) -> Outcome {
+        let destination = super::save::archive_destination(cx, self.output, "export")?;
+        cx.engine()?.export(ExportContainer { container: self.container, destination }, &cx.cancel)?;
+        Ok(Status::default())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::{Bench, golden};
+
+    #[test]
+    fn tars_do_not_go_to_a_terminal() {
+        golden("export-terminal", &Bench::new().on_terminal().run(&["export", "web"]).text());
+        assert_eq!(Bench::new().run(&["export", "-o", "x.tar", "web"]).status, 0);
+    }
+}

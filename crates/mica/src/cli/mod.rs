@@ -1,0 +1,32 @@
+//! The commands: each file has the arguments, a pure translation, a call, a rendering.
+
+pub(crate) mod build;
+pub(crate) mod builder_prune;
+pub(crate) mod commit;
+pub(crate) mod completion;
+mod confirm;
+pub(crate) mod cp;
+pub(crate) mod diff;
+pub(crate) mod du;
+pub(crate) mod export;
+pub(crate) mod history;
+pub(crate) mod image_prune;
+pub(crate) mod images;
+mod images_tree;
+pub(crate) mod import;
+pub(crate) mod info;
+pub(crate) mod inspect;
+pub(crate) mod load;
+pub(crate) mod logs;
+pub(crate) mod pack;
+pub(crate) mod ps;
+pub(crate) mod rm;
+pub(crate) mod rmi;
+pub(crate) mod run;
+pub(crate) mod save;
+pub(crate) mod system_check;
+pub(crate) mod system_df;
+pub(crate) mod system_gc;
+pub(crate) mod system_prune;
+pub(crate) mod tag;
+pub(crate) mod version;

@@ -1,0 +1,90 @@
+//! Flags of `docker run` that mica does not have, each with its reason.
+
+use crate::flags::Foreign;
+
+const NETWORKS: &str = "networks come later; this version knows --network none and --network host";
+const DETACHED: &str = "containers run in the foreground in this version";
+const LIMITS: &str = "cgroup limits come later; this version knows --pids-limit and --ulimit";
+const PULLS: &str = "registries come later; images are built, loaded or imported";
+const WINDOWS: &str = "only Windows has it";
+const VOLUMES: &str = "volumes come later; this version mounts directories: -v /dir:/dir";
+const NAMESPACES: &str = "containers always have their own namespaces in this version";
+const DEVICES: &str = "devices come later; --privileged gives all of them";
+const HEALTH: &str = "health checks need containers in the background, which come later";
+
+/// All of them.
+pub(super) const FLAGS: &[Foreign] = &[
+    Foreign::refused("annotation", "annotations come with external runtimes"),
+    Foreign::refused("attach", DETACHED).short('a'),
+    Foreign::refused("blkio-weight", LIMITS),
+    Foreign::refused("blkio-weight-device", LIMITS),
+    Foreign::refused("cgroup-parent", LIMITS),
+    Foreign::refused("cgroupns", NAMESPACES),
+    Foreign::refused("cpu-count", WINDOWS),
+    Foreign::refused("cpu-percent", WINDOWS),
+    Foreign::refused("cpu-period", LIMITS),
+    Foreign::refused("cpu-quota", LIMITS),
+    Foreign::refused("cpu-rt-period", LIMITS),
+    Foreign::refused("cpu-rt-runtime", LIMITS),
+    Foreign::refused("cpu-shares", LIMITS).short('c'),
+    Foreign::refused("cpus", LIMITS),
+    Foreign::refused("cpuset-cpus", LIMITS),
+    Foreign::refused("cpuset-mems", LIMITS),
+    Foreign::refused_switch("detach", DETACHED).short('d'),
+    Foreign::idle("detach-keys", "there is nothing to detach from"),
+    Foreign::refused("device", DEVICES),
+    Foreign::refused("device-cgroup-rule", DEVICES),
+    Foreign::refused("device-read-bps", LIMITS),
+    Foreign::refused("device-read-iops", LIMITS),
+    Foreign::refused("device-write-bps", LIMITS),
+    Foreign::refused("device-write-iops", LIMITS),
+    Foreign::idle_switch("disable-content-trust", "nothing is pulled"),
+    Foreign::refused("dns", NETWORKS),
+    Foreign::refused("dns-option", NETWORKS),
+    Foreign::refused("dns-search", NETWORKS),
+    Foreign::refused("domainname", NAMESPACES),
+    Foreign::refused("expose", NETWORKS),
+    Foreign::refused("gpus", DEVICES),
+    Foreign::refused("health-cmd", HEALTH),
+    Foreign::refused("health-interval", HEALTH),
+    Foreign::refused("health-retries", HEALTH),
+    Foreign::refused("health-start-interval", HEALTH),
+    Foreign::refused("health-start-period", HEALTH),
+    Foreign::refused("health-timeout", HEALTH),
+    Foreign::refused_switch("init", "an init process comes later; name one in the image: --entrypoint tini"),
+    Foreign::refused("io-maxbandwidth", WINDOWS),
+    Foreign::refused("io-maxiops", WINDOWS),
+    Foreign::refused("ip", NETWORKS),
+    Foreign::refused("ip6", NETWORKS),
+    Foreign::refused("ipc", NAMESPACES),
+    Foreign::refused("isolation", WINDOWS),
+    Foreign::refused("kernel-memory", LIMITS),
+    Foreign::refused("link", NETWORKS),
+    Foreign::refused("link-local-ip", NETWORKS),
+    Foreign::refused("log-driver", "logs are kept in the store; `logs` shows them"),
+    Foreign::refused("log-opt", "logs are kept in the store; `logs` shows them"),
+    Foreign::refused("mac-address", NETWORKS),
+    Foreign::refused("memory", LIMITS).short('m'),
+    Foreign::refused("memory-reservation", LIMITS),
+    Foreign::refused("memory-swap", LIMITS),
+    Foreign::refused("memory-swappiness", LIMITS),
+    Foreign::refused("network-alias", NETWORKS),
+    Foreign::idle_switch("no-healthcheck", "health checks do not run"),
+    Foreign::refused_switch("oom-kill-disable", LIMITS),
+    Foreign::refused("oom-score-adj", LIMITS),
+    Foreign::refused("pid", NAMESPACES),
+    Foreign::refused("publish", NETWORKS).short('p'),
+    Foreign::refused_switch("publish-all", NETWORKS).short('P'),
+    Foreign::refused("pull", PULLS),
+    Foreign::idle_switch("quiet", "nothing is pulled").short('q'),
+    Foreign::refused("restart", DETACHED),
+    Foreign::idle_switch("sig-proxy", "signals always reach the program"),
+    Foreign::refused("stop-timeout", DETACHED),
+    Foreign::refused("storage-opt", "the store has one quota, the disk"),
+    Foreign::refused("sysctl", "kernel parameters come later"),
+    Foreign::refused_switch("use-api-socket", "there is no daemon and no socket"),
+    Foreign::refused("userns", NAMESPACES),
+    Foreign::refused("uts", NAMESPACES),
+    Foreign::refused("volume-driver", VOLUMES),
+    Foreign::refused("volumes-from", VOLUMES),
+];

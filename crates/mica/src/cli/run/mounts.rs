@@ -1,0 +1,204 @@
+//! `-v`, `--mount`, `--tmpfs`: what is mounted into a container.
+
+use std::path::{Path, PathBuf};
+
+use mica_api::{Class, Error, VolumeMount};
+
+use crate::format::units;
+use crate::values::keyed;
+
+/// A `--mount`.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Mount {
+    /// A directory or file of the host.
+    Bind(VolumeMount),
+    /// Memory: path and options.
+    Tmpfs(String, String),
+}
+
+fn invalid(message: impl Into<String>) -> Error {
+    Error::new(Class::Invalid, message)
+}
+
+/// `SOURCE:TARGET[:OPTIONS]`. A source that does not exist is made, as docker makes it.
+///
+/// # Errors
+/// Named and anonymous volumes, which come later, and texts that make no sense.
+pub(super) fn volume(text: &str, here: &Path) -> Result<VolumeMount, Error> {
+    let parts: Vec<&str> = text.split(':').collect();
+    let (source, target, options) = match parts.as_slice() {
+        [_] => return Err(no_volumes(text)),
+        [source, target] => (*source, *target, ""),
+        [source, target, options] => (*source, *target, *options),
+        _ => return Err(invalid(format!("invalid volume specification: '{text}'"))),
+    };
+    if source.is_empty() || target.is_empty() {
+        return Err(invalid(format!("invalid spec: {text}: empty section between colons")));
+    }
+    if !source.starts_with(['/', '.', '~']) {
+        return Err(no_volumes(text));
+    }
+    check_target(target, text)?;
+    let mut read_only = false;
+    for option in options.split(',').filter(|option| !option.is_empty()) {
+        match option {
+            "ro" | "readonly" => read_only = true,
+            "rw" => read_only = false,
+            // SELinux labels and consistency hints mean nothing here; docker ignores them where they do not apply.
+            "z" | "Z" | "cached" | "delegated" | "consistent" | "rprivate" | "private" => {}
+            "shared" | "slave" | "rshared" | "rslave" | "U" | "nocopy" => {
+                return Err(Error::new(Class::Unsupported, format!("volume option {option:?} is not supported yet"))
+                    .why(format!("in {text}")));
+            }
+            _ => return Err(invalid(format!("invalid volume specification: '{text}': invalid mode: {options}"))),
+        }
+    }
+    Ok(VolumeMount { source: absolute(source, here), target: target.to_owned(), read_only })
+}
+
+fn no_volumes(text: &str) -> Error {
+    Error::new(Class::Unsupported, format!("cannot mount {text}: volumes are not supported yet"))
+        .why("a source without a slash is the name of a volume")
+        .hint("mount a directory: -v ./data:/data")
+}
+
+fn absolute(source: &str, here: &Path) -> PathBuf {
+    let joined = here.join(source);
+    std::path::absolute(&joined).unwrap_or(joined)
+}
+
+fn check_target(target: &str, text: &str) -> Result<(), Error> {
+    match target {
+        "/" => Err(invalid(format!("invalid specification: {text}: destination can't be '/'"))),
+        path if path.starts_with('/') => Ok(()),
+        path => Err(invalid(format!("invalid mount path: '{path}' mount path must be absolute")).why(format!("in {text}"))),
+    }
+}
+
+/// `DIR[:OPTIONS]`.
+///
+/// # Errors
+/// The directory is not absolute.
+pub(super) fn tmpfs(text: &str) -> Result<(String, String), Error> {
+    let (target, options) = text.split_once(':').unwrap_or((text, ""));
+    check_target(target, text)?;
+    Ok((target.to_owned(), options.to_owned()))
+}
+
+/// `type=bind,source=…,target=…` or `type=tmpfs,target=…`.
+///
+/// # Errors
+/// docker's words for other types, other keys and missing ones.
+pub(super) fn mount(text: &str, here: &Path) -> Result<Mount, Error> {
+    let pairs = keyed::pairs(text).map_err(|why| invalid(format!("invalid mount {text:?}")).why(why))?;
+    let mut fields = Fields::default();
+    for (key, value) in &pairs {
+        fields.set(key, value.as_deref(), text)?;
+    }
+    let target = fields.target.ok_or_else(|| invalid("target is required").why(format!("in --mount {text}")))?;
+    check_target(&target, text)?;
+    match fields.kind.as_str() {
+        "bind" => {
+            let source = fields.source.ok_or_else(|| invalid("source is required").why(format!("in --mount {text}")))?;
+            let source = absolute(&source, here);
+            // Unlike -v, --mount makes nothing (docker's difference between the two).
+            if !source.exists() {
+                return Err(invalid(format!(
+                    "invalid mount config for type \"bind\": bind source path does not exist: {}",
+                    source.display()
+                )));
+            }
+            Ok(Mount::Bind(VolumeMount { source, target, read_only: fields.read_only }))
+        }
+        "tmpfs" => {
+            if fields.read_only {
+                fields.tmpfs.push("ro".to_owned());
+            }
+            Ok(Mount::Tmpfs(target, fields.tmpfs.join(",")))
+        }
+        "volume" | "image" | "npipe" | "cluster" => {
+            Err(Error::new(Class::Unsupported, format!("mounts of type {:?} are not supported yet", fields.kind))
+                .hint("type=bind or type=tmpfs"))
+        }
+        other => Err(invalid(format!("invalid mount type: {other:?}")).hint("type=bind or type=tmpfs")),
+    }
+}
+
+/// The keys of a `--mount`. docker's default type is a volume.
+struct Fields {
+    kind: String,
+    source: Option<String>,
+    target: Option<String>,
+    read_only: bool,
+    tmpfs: Vec<String>,
+}
+
+impl Default for Fields {
+    fn default() -> Self {
+        Self { kind: "volume".to_owned(), source: None, target: None, read_only: false, tmpfs: Vec::new() }
+    }
+}
+
+impl Fields {
+    fn set(&mut self, key: &str, value: Option<&str>, text: &str) -> Result<(), Error> {
+        let needed = || value.ok_or_else(|| invalid(format!("invalid field '{key}' must be a key=value pair")));
+        match key {
+            "type" => self.kind = needed()?.to_lowercase(),
+            "source" | "src" => self.source = Some(needed()?.to_owned()),
+            "target" | "dst" | "destination" => self.target = Some(needed()?.to_owned()),
+            "readonly" | "ro" => self.read_only = !matches!(value, Some("false" | "0")),
+            "consistency" => {}
+            "tmpfs-size" => {
+                let bytes = units::parse_binary(needed()?).map_err(|error| invalid(error.to_string()))?;
+                self.tmpfs.push(format!("size={bytes}"));
+            }
+            "tmpfs-mode" => self.tmpfs.push(format!("mode={}", needed()?)),
+            "bind-propagation" if matches!(needed()?, "rprivate" | "private") => {}
+            "bind-propagation" | "bind-nonrecursive" | "bind-recursive" | "volume-opt" | "volume-nocopy"
+            | "volume-driver" | "volume-label" | "volume-subpath" | "image-subpath" => {
+                return Err(Error::new(Class::Unsupported, format!("mount option '{key}' is not supported yet"))
+                    .why(format!("in --mount {text}")));
+            }
+            _ => return Err(invalid(format!("unexpected key '{key}' in '{text}'"))),
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bind(source: &str, target: &str, read_only: bool) -> VolumeMount {
+        VolumeMount { source: source.into(), target: target.to_owned(), read_only }
+    }
+
+    #[test]
+    fn volumes_are_directories_of_the_host() {
+        let here = Path::new("/here");
+        assert_eq!(volume("/a:/b", here).unwrap(), bind("/a", "/b", false));
+        assert_eq!(volume("./a:/b:ro,z", here).unwrap(), bind("/here/a", "/b", true));
+        assert!(volume("data:/b", here).unwrap_err().message.contains("volumes are not supported yet"));
+        assert!(volume("/b", here).unwrap_err().message.contains("volumes are not supported yet"));
+        assert!(volume("/a:b", here).unwrap_err().message.contains("must be absolute"));
+        assert!(volume("/a:/", here).unwrap_err().message.contains("destination can't be '/'"));
+        assert!(volume("/a:/b:nope", here).unwrap_err().message.contains("invalid mode: nope"));
+    }
+
+    #[test]
+    fn mounts_have_keys() {
+        let here = Path::new("/");
+        assert_eq!(
+            mount("type=bind,src=/,dst=/host,readonly", here).unwrap(),
+            Mount::Bind(bind("/", "/host", true))
+        );
+        assert_eq!(
+            mount("type=tmpfs,target=/t,tmpfs-size=1m,tmpfs-mode=1777", here).unwrap(),
+            Mount::Tmpfs("/t".to_owned(), "size=1048576,mode=1777".to_owned())
+        );
+        assert!(mount("type=bind,src=/nonexistent,dst=/x", here).unwrap_err().message.contains("does not exist"));
+        assert!(mount("type=bind,src=/", here).unwrap_err().message.contains("target is required"));
+        assert!(mount("src=v,dst=/x", here).unwrap_err().message.contains("\"volume\""));
+        assert!(mount("type=bind,foo=1,dst=/x", here).unwrap_err().message.contains("unexpected key 'foo'"));
+    }
+}

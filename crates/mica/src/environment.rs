@@ -1,0 +1,77 @@
+//! The process environment, read once: everything else of mica gets values, never variables.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+/// A copy of the environment.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Environment(BTreeMap<String, String>);
+
+impl Environment {
+    /// The environment of this process. Variables that are not UTF-8 are left out.
+    pub(crate) fn of_process() -> Self {
+        Self(
+            std::env::vars_os()
+                .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+                .collect(),
+        )
+    }
+
+    /// A variable, set or not.
+    pub(crate) fn get(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(String::as_str)
+    }
+
+    /// A variable that is set to something.
+    pub(crate) fn nonempty(&self, name: &str) -> Option<&str> {
+        self.get(name).filter(|value| !value.is_empty())
+    }
+
+    /// A variable that switches something on: set, and not to a word that means no.
+    pub(crate) fn is_on(&self, name: &str) -> bool {
+        self.nonempty(name).is_some_and(|value| !matches!(value, "0" | "false" | "FALSE" | "no" | "off"))
+    }
+
+    /// Whether colours may be used on a terminal (no-color.org).
+    pub(crate) fn colours(&self) -> bool {
+        self.nonempty("NO_COLOR").is_none() && self.get("CLICOLOR") != Some("0")
+    }
+
+    /// The home directory.
+    pub(crate) fn home(&self) -> Option<PathBuf> {
+        self.nonempty("HOME").map(PathBuf::from)
+    }
+
+    /// Where the store is when nothing says otherwise: `/var/lib/mica` for root, else `$XDG_DATA_HOME/mica`.
+    pub(crate) fn default_root(&self) -> PathBuf {
+        if rustix::process::geteuid().is_root() {
+            return PathBuf::from("/var/lib/mica");
+        }
+        let data = self.nonempty("XDG_DATA_HOME").map(PathBuf::from);
+        data.or_else(|| self.home().map(|home| home.join(".local/share")))
+            .unwrap_or_else(|| PathBuf::from("/var/tmp"))
+            .join("mica")
+    }
+
+    #[cfg(test)]
+    pub(crate) fn of(pairs: &[(&str, &str)]) -> Self {
+        Self(pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn switches_are_on_unless_they_say_no() {
+        let environment = Environment::of(&[("A", "1"), ("B", "false"), ("C", ""), ("D", "yes")]);
+        assert_eq!(["A", "B", "C", "D", "E"].map(|name| environment.is_on(name)), [true, false, false, true, false]);
+    }
+
+    #[test]
+    fn no_color_wins_when_it_is_set_to_anything() {
+        assert!(!Environment::of(&[("NO_COLOR", "1")]).colours());
+        assert!(Environment::of(&[("NO_COLOR", "")]).colours());
+    }
+}

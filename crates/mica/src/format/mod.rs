@@ -1,0 +1,7 @@
+//! Text for humans and scripts: sizes, durations, tables, Go templates. Pure.
+
+pub(crate) mod human;
+pub(crate) mod listing;
+pub(crate) mod table;
+pub(crate) mod template;
+pub(crate) mod units;

@@ -1,0 +1,100 @@
+//! Where text goes: standard output and standard error. A reader that went away ends the command in silence.
+
+use std::io::{self, IsTerminal, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::failure::Failure;
+
+/// A stream of text, shared by the threads that print.
+#[derive(Clone)]
+pub(crate) struct Out {
+    writer: Arc<Mutex<dyn Write + Send>>,
+    terminal: bool,
+}
+
+impl std::fmt::Debug for Out {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Out").field("terminal", &self.terminal).finish_non_exhaustive()
+    }
+}
+
+impl Out {
+    /// Standard output.
+    pub(crate) fn stdout() -> Self {
+        Self { terminal: io::stdout().is_terminal(), writer: Arc::new(Mutex::new(io::stdout())) }
+    }
+
+    /// Standard error.
+    pub(crate) fn stderr() -> Self {
+        Self { terminal: io::stderr().is_terminal(), writer: Arc::new(Mutex::new(io::stderr())) }
+    }
+
+    /// Any writer; `terminal` says how it is treated.
+    #[cfg(test)]
+    pub(crate) fn of(writer: Arc<Mutex<Vec<u8>>>, terminal: bool) -> Self {
+        Self { writer, terminal }
+    }
+
+    /// Whether a person reads it.
+    pub(crate) fn is_terminal(&self) -> bool {
+        self.terminal
+    }
+
+    /// Writes text as it is.
+    ///
+    /// # Errors
+    /// [`Failure::ReaderGone`] or [`Failure::Output`].
+    pub(crate) fn text(&self, text: &str) -> Result<(), Failure> {
+        self.bytes(text.as_bytes())
+    }
+
+    /// Writes a line.
+    ///
+    /// # Errors
+    /// [`Failure::ReaderGone`] or [`Failure::Output`].
+    pub(crate) fn line(&self, line: &str) -> Result<(), Failure> {
+        self.bytes(format!("{line}\n").as_bytes())
+    }
+
+    /// Writes bytes as they are.
+    ///
+    /// # Errors
+    /// [`Failure::ReaderGone`] or [`Failure::Output`].
+    pub(crate) fn bytes(&self, bytes: &[u8]) -> Result<(), Failure> {
+        let mut writer = self.lock();
+        writer.write_all(bytes).and_then(|()| writer.flush()).map_err(|error| match error.kind() {
+            io::ErrorKind::BrokenPipe => Failure::ReaderGone,
+            _ => Failure::Output(error),
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, dyn Write + Send + 'static> {
+        // A thread that panicked while printing leaves at worst half a line.
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A copy of standard input's descriptor.
+///
+/// # Errors
+/// Out of descriptors, or standard input is closed.
+pub(crate) fn stdin_fd() -> io::Result<OwnedFd> {
+    io::stdin().as_fd().try_clone_to_owned()
+}
+
+/// A copy of standard output's descriptor.
+///
+/// # Errors
+/// Out of descriptors, or standard output is closed.
+pub(crate) fn stdout_fd() -> io::Result<OwnedFd> {
+    io::stdout().as_fd().try_clone_to_owned()
+}
+
+/// A copy of standard error's descriptor.
+///
+/// # Errors
+/// Out of descriptors, or standard error is closed.
+pub(crate) fn stderr_fd() -> io::Result<OwnedFd> {
+    io::stderr().as_fd().try_clone_to_owned()
+}
