@@ -1,1 +1,15 @@
-//! (to be written)
+//! The engine in process: wires the crates below it into what [`mica_api::Engine`] promises. No algorithm of its own.
+
+mod containers;
+mod entry;
+mod glob;
+mod images;
+mod local;
+mod names;
+mod pack;
+mod system;
+mod times;
+mod transfer;
+
+pub use entry::{Caller, Mode, Mounts, default_root, enter};
+pub use local::LocalEngine;

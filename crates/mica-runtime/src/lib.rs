@@ -22,6 +22,7 @@ pub mod cgroup;
 mod error;
 mod executor;
 mod external;
+mod fault;
 pub mod output;
 pub mod plan;
 pub mod seccomp;

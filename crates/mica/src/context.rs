@@ -72,7 +72,7 @@ impl Cx {
         let root = self.globals.root.clone().or_else(|| self.environment.nonempty("MICA_ROOT").map(PathBuf::from));
         let root = root.unwrap_or_else(|| self.environment.default_root());
         let root = std::path::absolute(&root).unwrap_or(root);
-        let engine = (self.open)(&EngineOptions { root, debug: self.globals.debug })?;
+        let engine = (self.open)(&EngineOptions { root, caller: self.environment.caller() })?;
         crate::signals::watch(&self.cancel);
         Ok(self.engine.get_or_init(|| engine).as_ref())
     }

@@ -1,23 +1,24 @@
-//! Which engine answers.
+//! Which engine answers: the one in this process.
 
 use std::path::PathBuf;
 
-use mica_api::{Class, Engine, Error, Result};
+use mica_api::{Engine, Result};
+use mica_engine::{Caller, LocalEngine, Mounts, enter};
 
 /// Where and how the engine works, from flags and environment.
 #[derive(Debug, Clone)]
 pub(crate) struct EngineOptions {
     /// `--root`, `MICA_ROOT` or the default: the store.
     pub root: PathBuf,
-    /// `--debug`.
-    pub debug: bool,
+    /// Who calls.
+    pub caller: Caller,
 }
 
-/// Opens the engine. Called at most once, before this process has a second thread.
+/// Opens the engine. Called at most once, before this process has a second thread: namespaces are entered here.
 ///
 /// # Errors
-/// The store cannot be opened.
+/// The store cannot be opened, or the namespaces cannot be made.
 pub(crate) fn engine(options: &EngineOptions) -> Result<Box<dyn Engine>> {
-    Err(Error::new(Class::Unsupported, "this build of mica has no engine")
-        .why(format!("nothing would open {} (debug: {})", options.root.display(), options.debug)))
+    let mode = enter(options.caller.clone(), Mounts::Private)?;
+    Ok(Box::new(LocalEngine::open(&options.root, mode, env!("CARGO_PKG_VERSION"))?))
 }

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use mica_engine::Caller;
+
 /// A copy of the environment.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Environment(BTreeMap<String, String>);
@@ -51,6 +53,20 @@ impl Environment {
         data.or_else(|| self.home().map(|home| home.join(".local/share")))
             .unwrap_or_else(|| PathBuf::from("/var/tmp"))
             .join("mica")
+    }
+
+    /// Who calls: the ids of this process, and the name that `/etc/passwd` has for them.
+    pub(crate) fn caller(&self) -> Caller {
+        let uid = rustix::process::geteuid().as_raw();
+        let gid = rustix::process::getegid().as_raw();
+        let passwd = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+        let named = passwd.lines().find_map(|line| {
+            let mut fields = line.split(':');
+            let name = fields.next()?;
+            (fields.nth(1)? == uid.to_string()).then(|| name.to_owned())
+        });
+        let name = named.or_else(|| self.nonempty("USER").map(str::to_owned)).unwrap_or_default();
+        Caller { uid, gid, name }
     }
 
     #[cfg(test)]

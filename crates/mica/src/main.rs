@@ -29,8 +29,17 @@ fn main() -> ExitCode {
     let mut args = std::env::args_os();
     let program = program_name(args.next().as_deref());
     let args: Vec<OsString> = args.collect();
+    // the executor's helper: before clap, threads, anything
+    if args.first().is_some_and(|first| first == mica_runtime::HIDDEN_COMMAND) {
+        return exit_code(mica_runtime::run_hidden(&[]));
+    }
     let mut cx = context::Cx::of_process(program, engine::engine);
     ExitCode::from(root::run(&mut cx, &args))
+}
+
+/// Codes are bytes; everything outside is a plain failure.
+fn exit_code(code: i32) -> ExitCode {
+    ExitCode::from(u8::try_from(code).unwrap_or(1))
 }
 
 /// `docker` when called by that name, else `mica`.

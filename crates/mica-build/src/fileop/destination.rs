@@ -195,7 +195,7 @@ impl<'a> Destination<'a> {
             path = path::join(&path, name);
         }
         if let Some(parent) = path::parent(&path) {
-            self.ensure_directory(&parent.to_vec())?;
+            self.ensure_directory(parent)?;
         }
         Ok(path)
     }

@@ -1,0 +1,243 @@
+//! One build from request to reply.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+
+use mica_api::{BuildReply, BuildRequest, Cancel, Class, Error, Event, EventSink, NoCache, Output};
+use mica_dockerfile::{Location, excerpt};
+use mica_frontend::{ConvertError, ConvertRequest, Converted, convert};
+use mica_oci::{ImageId, Platform};
+use mica_runtime::Runtime;
+use mica_solve::{Graph, NetworkMode};
+use mica_store::{LayerId, Lease};
+
+use crate::contexts::{LocalContexts, MAIN};
+use crate::execute::{Execution, Failure};
+use crate::inputs::{self, Inputs};
+use crate::lookup::{Known, look_up};
+use crate::operation::Operations;
+use crate::progress::Progress;
+use crate::publish::{ImageDraft, publish_manifest, write_manifest};
+use crate::resolve::Bases;
+use crate::{Workshop, export};
+
+/// Builds an image.
+///
+/// # Errors
+/// What is wrong with the request, the Dockerfile or a step; of a step with the excerpt that shows it (build.md P35).
+pub fn build(
+    workshop: &Workshop,
+    mut request: BuildRequest,
+    cancel: &Cancel,
+    events: &dyn EventSink,
+) -> Result<BuildReply, Error> {
+    let lease = workshop.store.lease()?;
+    let progress = Progress::new(events, workshop.store.create_journal(&lease.id().to_string()).ok());
+    let context = std::mem::replace(&mut request.context, mica_api::BuildContext::Directory(".".into()));
+    let dockerfile = std::mem::replace(&mut request.dockerfile, mica_api::DockerfileSource::Default);
+    let mut inputs = load_definition(&progress, || inputs::open(context, dockerfile, &lease, cancel))?;
+    let build = Build { workshop, request: &request, lease: &lease, progress: &progress, cancel };
+    let bases = Bases {
+        workshop,
+        lease: &lease,
+        named: &request.named_contexts,
+        progress: &progress,
+        cancel,
+        known: RefCell::default(),
+        layers: RefCell::default(),
+    };
+    let converted = build.convert(&inputs, &bases)?;
+    for warning in &converted.warnings {
+        progress.tell(Event::Warning {
+            title: warning.rule.to_string(),
+            message: warning.message.clone(),
+            line: Some(warning.location.start),
+        });
+    }
+    load_ignore(&progress, &inputs);
+    let contexts = LocalContexts::open(&workshop.store, &mut inputs, &request.named_contexts)?;
+    let stack = build.execute(&converted, &inputs, &contexts, &bases.layers.borrow())?;
+    contexts.save();
+    build.finish(converted, &stack)
+}
+
+fn load_definition(
+    progress: &Progress<'_>,
+    open: impl FnOnce() -> Result<Inputs, Error>,
+) -> Result<Inputs, Error> {
+    let step = progress.internal("[internal] load build definition from Dockerfile");
+    match open() {
+        Ok(inputs) => {
+            step.status("transferring dockerfile:", inputs.dockerfile.len() as u64);
+            step.done();
+            Ok(inputs)
+        }
+        Err(error) => {
+            step.failed(error.message.clone());
+            Err(error)
+        }
+    }
+}
+
+fn load_ignore(progress: &Progress<'_>, inputs: &Inputs) {
+    let step = progress.internal("[internal] load .dockerignore");
+    step.status("transferring context:", inputs.ignore_bytes);
+    step.done();
+}
+
+struct Build<'a> {
+    workshop: &'a Workshop,
+    request: &'a BuildRequest,
+    lease: &'a Lease,
+    progress: &'a Progress<'a>,
+    cancel: &'a Cancel,
+}
+
+impl Build<'_> {
+    fn convert(&self, inputs: &Inputs, bases: &Bases<'_>) -> Result<Converted, Error> {
+        let build_args: Vec<(String, Option<String>)> =
+            self.request.build_args.iter().map(|(name, value)| (name.clone(), Some(value.clone()))).collect();
+        let platform = self.request.platform.clone().unwrap_or_else(Platform::host);
+        let request = ConvertRequest {
+            target: self.request.target.as_deref(),
+            build_args: &build_args,
+            explicit_platform: self.request.platform.is_some(),
+            platform,
+            labels: &self.request.labels,
+            no_cache: match &self.request.no_cache {
+                NoCache::Off => mica_frontend::NoCache::Off,
+                NoCache::All => mica_frontend::NoCache::All,
+                NoCache::Stages(stages) => mica_frontend::NoCache::Stages(stages),
+            },
+            network: self.network()?,
+            extra_hosts: &self.request.extra_hosts,
+            shm_bytes: self.request.shm_bytes,
+            ulimits: &self.request.ulimits,
+            ..ConvertRequest::new(&inputs.dockerfile)
+        };
+        convert(&request, bases).map_err(|error| convert_error(&error, inputs))
+    }
+
+    fn network(&self) -> Result<NetworkMode, Error> {
+        match self.request.network.as_deref() {
+            None | Some("default" | "") => Ok(NetworkMode::Default),
+            Some("none") => Ok(NetworkMode::None),
+            Some("host") => Ok(NetworkMode::Host),
+            Some(other) => Err(Error::new(Class::Invalid, format!("invalid network mode {other:?}"))),
+        }
+    }
+
+    fn execute(
+        &self,
+        converted: &Converted,
+        inputs: &Inputs,
+        contexts: &LocalContexts,
+        bases: &HashMap<mica_oci::Digest, Vec<LayerId>>,
+    ) -> Result<Vec<LayerId>, Error> {
+        let Some(target) = converted.target else { return Ok(Vec::new()) };
+        let runtime = match &self.request.runtime {
+            Some(path) => Runtime::External(path.clone()),
+            None => self.workshop.runtime.clone(),
+        };
+        let known = self.look_up(&converted.graph, contexts, bases)?;
+        // a failing step stops the others of this build, not whatever else the caller's flag guards
+        let stop = self.cancel.child();
+        let operations = Operations {
+            workshop: self.workshop,
+            lease: self.lease,
+            graph: &converted.graph,
+            contexts,
+            secrets: &self.request.secrets,
+            agents: &self.request.ssh,
+            runtime: &runtime,
+            progress: self.progress,
+            cancel: &stop,
+        };
+        Execution::new(operations, known)
+            .run(target)
+            .map_err(|failure| step_error(failure, &converted.graph, inputs))
+    }
+
+    /// Scans local contexts as far as keys need them, shown as `[internal] load build context`.
+    fn look_up(
+        &self,
+        graph: &Graph,
+        contexts: &LocalContexts,
+        bases: &HashMap<mica_oci::Digest, Vec<LayerId>>,
+    ) -> Result<Vec<Known>, Error> {
+        let uses_context = graph.iter().any(|(_, vertex)| vertex.name.contains("load build context"));
+        let step = uses_context.then(|| self.progress.internal("[internal] load build context"));
+        let known = look_up(self.workshop, graph, contexts, bases, self.lease);
+        if let Some(step) = step {
+            let bytes = contexts.get(MAIN).map_or(0, crate::context::LocalContext::bytes_hashed);
+            step.status("transferring context:", bytes);
+            step.done();
+        }
+        known
+    }
+
+    /// Names the result and writes it where it was asked for.
+    fn finish(&self, converted: Converted, stack: &[LayerId]) -> Result<BuildReply, Error> {
+        let outputs = &self.request.outputs;
+        let wants_image = |output: &Output| matches!(output, Output::Store | Output::Archive { .. });
+        let mut reply = BuildReply { image_id: None, manifest: None, names: Vec::new() };
+        if outputs.is_empty() || outputs.iter().any(wants_image) {
+            let draft = write_manifest(self.workshop, converted.config, stack, self.lease)?;
+            reply.image_id = Some(draft.manifest.config.digest.clone());
+            reply.manifest = Some(draft.descriptor.digest.clone());
+            let stored = outputs.is_empty() || outputs.iter().any(|output| matches!(output, Output::Store));
+            if stored {
+                self.store(&draft)?;
+                reply.names.clone_from(&self.request.tags);
+            }
+            for output in outputs {
+                export::archive(self.workshop, output, &draft, &self.request.tags, self.lease, self.progress, self.cancel)?;
+            }
+        }
+        for output in outputs {
+            export::files(self.workshop, output, stack, self.lease, self.progress, self.cancel)?;
+        }
+        Ok(reply)
+    }
+
+    fn store(&self, draft: &ImageDraft) -> Result<(), Error> {
+        let step = self.progress.internal("exporting to image");
+        step.status("exporting layers", 0);
+        match publish_manifest(self.workshop, draft, &self.request.tags, self.lease) {
+            Ok(published) => {
+                let ImageId(id) = &published.image_id;
+                step.status(format!("writing image {id}"), 0);
+                for name in &self.request.tags {
+                    step.status(format!("naming to {name}"), 0);
+                }
+                step.done();
+                Ok(())
+            }
+            Err(error) => {
+                step.failed(error.message.clone());
+                Err(error)
+            }
+        }
+    }
+}
+
+/// P35: what is wrong with the Dockerfile, and the lines to look at.
+fn convert_error(error: &ConvertError, inputs: &Inputs) -> Error {
+    let mut shown = Error::new(Class::Build, error.to_string());
+    shown.excerpt = error.location.map(|location| frame(inputs, location));
+    shown
+}
+
+fn frame(inputs: &Inputs, location: Location) -> String {
+    excerpt::frame(&inputs.file_name, &String::from_utf8_lossy(&inputs.dockerfile), location)
+}
+
+fn step_error(failure: Failure, graph: &Graph, inputs: &Inputs) -> Error {
+    let Failure { vertex, mut error } = failure;
+    if error.class != Class::Cancelled && error.excerpt.is_none() {
+        let lines = graph.vertex(vertex).lines;
+        error.excerpt = lines.map(|(start, end)| frame(inputs, Location { start, end }));
+        error.class = Class::Build;
+    }
+    error
+}

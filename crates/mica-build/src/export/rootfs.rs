@@ -1,0 +1,89 @@
+//! The root file system of a result as files or as a tar (build.md X7, X8).
+
+use std::fs::DirBuilder;
+use std::io::Write;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::Path;
+
+use mica_api::{Cancel, Class, Destination, Error};
+use mica_archive::{Entry, Kind, Table, View};
+use mica_solve::{CopyAction, FileAction, FileOp, Input, Owner, OwnerId};
+use mica_store::{LayerId, Lease};
+use mica_sys::root::Root;
+
+use super::OutputFile;
+use crate::Workshop;
+use crate::fileop::{self, FileOptions, SourceTree};
+
+/// X7: into a directory, over what is there; owners are the caller's.
+pub(super) fn copy_to(
+    workshop: &Workshop,
+    stack: &[LayerId],
+    directory: &Path,
+    lease: &Lease,
+    cancel: &Cancel,
+) -> Result<(), Error> {
+    let refused = |error: std::io::Error| {
+        Error::new(Class::of_io(&error), format!("cannot write to {}", directory.display())).why(error.to_string())
+    };
+    DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(refused)?;
+    let destination = Root::open(directory).map_err(refused)?;
+    let mounted = workshop.driver.view(&workshop.workspace(lease)?, &workshop.layer_dirs(stack)?)?;
+    let view = workshop.view(stack)?;
+    let caller = Owner { user: OwnerId::Id(0), group: Some(OwnerId::Id(0)) };
+    let everything = CopyAction {
+        from: Input::Vertex(0),
+        source: "/".to_owned(),
+        destination: "/".to_owned(),
+        owner: Some(caller),
+        mode: None,
+        unpack: false,
+        parents: false,
+        exclude: Vec::new(),
+        link: false,
+        created_seconds: 0,
+    };
+    let op = FileOp { base: Input::Scratch, actions: vec![FileAction::Copy(everything)] };
+    let options = FileOptions { single_id: workshop.is_single_id(), cancel };
+    fileop::run(&op, &destination, &|_| SourceTree::snapshot(&view, mounted.root()), &options)
+        .map(|_| ())
+        .map_err(|error| Error::from_fault(&error))
+}
+
+/// X8: as one tar.
+pub(super) fn write_to(
+    workshop: &Workshop,
+    stack: &[LayerId],
+    destination: &Destination,
+    lease: &Lease,
+    cancel: &Cancel,
+) -> Result<(), Error> {
+    let mounted = workshop.driver.view(&workshop.workspace(lease)?, &workshop.layer_dirs(stack)?)?;
+    let mut output = OutputFile::open(destination)?;
+    rootfs_tar(&workshop.view(stack)?, mounted.root(), &mut output, cancel)?;
+    output.commit()
+}
+
+/// Writes a merged tree as one tar; `root` shows the same tree.
+///
+/// # Errors
+/// When files cannot be read or the output refuses.
+pub fn rootfs_tar(view: &View, root: &Root, output: &mut dyn Write, cancel: &Cancel) -> Result<(), Error> {
+    let mut entries: Vec<Entry> = Vec::with_capacity(view.len());
+    for (path, entry) in view.walk(b"") {
+        if matches!(entry.kind, Kind::Whiteout) {
+            continue;
+        }
+        let mut entry = entry.clone();
+        entry.path = path.to_vec();
+        if let Kind::Directory { opaque } = &mut entry.kind {
+            *opaque = false;
+        }
+        entries.push(entry);
+    }
+    let table = Table::from_entries(entries)
+        .map_err(|error| Error::new(Class::Internal, "cannot list the root file system").why(error.to_string()))?;
+    mica_archive::write_tar(&table, root, output, mica_archive::TarFormat::V1, &|| cancel.is_cancelled())
+        .map(|_| ())
+        .map_err(|error| Error::new(Class::Internal, "cannot write the root file system").why(error.to_string()))
+}

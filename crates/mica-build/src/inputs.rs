@@ -1,0 +1,202 @@
+//! What a build starts from: the context's directory and the text of the Dockerfile (build.md O1, P1, D1).
+
+use std::fs::File;
+use std::io::{self, Read as _, Seek as _, SeekFrom};
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use mica_api::{BuildContext, Cancel, Class, DockerfileSource, Error};
+use mica_dockerfile::ignore::Patterns;
+use mica_store::Lease;
+use mica_sys::root::Root;
+
+/// The most bytes a Dockerfile may have (security.md section 5).
+const DOCKERFILE_LIMIT_BYTES: u64 = 10 << 20;
+/// The most bytes an ignore file may have.
+const IGNORE_LIMIT_BYTES: u64 = 1 << 20;
+/// File names tried in the context root, in order.
+const DEFAULT_NAMES: [&str; 3] = ["Dockerfile", "dockerfile", "Containerfile"];
+
+/// The sources of a build, opened.
+#[derive(Debug)]
+pub(crate) struct Inputs {
+    /// The context's directory.
+    pub(crate) directory: PathBuf,
+    /// Name of the Dockerfile, for messages.
+    pub(crate) file_name: String,
+    /// Its bytes.
+    pub(crate) dockerfile: Vec<u8>,
+    /// What the context leaves out; `None` for streams, which ignore nothing (D1).
+    pub(crate) ignore: Option<Patterns>,
+    /// Bytes of the ignore file, for progress.
+    pub(crate) ignore_bytes: u64,
+}
+
+/// Opens the sources of a build. Streams are spooled and unpacked into scratch space of the lease.
+///
+/// # Errors
+/// Missing or oversized Dockerfiles, contexts that are no directories, damaged archives.
+pub(crate) fn open(
+    context: BuildContext,
+    dockerfile: DockerfileSource,
+    lease: &Lease,
+    cancel: &Cancel,
+) -> Result<Inputs, Error> {
+    match context {
+        BuildContext::Directory(directory) => from_directory(directory, dockerfile),
+        BuildContext::Stream(stream) => from_stream(stream, dockerfile, lease, cancel),
+    }
+}
+
+fn from_directory(directory: PathBuf, source: DockerfileSource) -> Result<Inputs, Error> {
+    let root = Root::open(&directory).map_err(|error| no_context(&directory, &error))?;
+    let (file_name, bytes, ignore) = match source {
+        DockerfileSource::Default => {
+            let (name, bytes) = default_dockerfile(&root)?;
+            let ignore = root.read(format!("{name}.dockerignore").as_bytes(), IGNORE_LIMIT_BYTES).ok();
+            (name.to_owned(), bytes, ignore)
+        }
+        DockerfileSource::Path(path) => {
+            let (bytes, ignore) = dockerfile_at(&path)?;
+            (display_name(&path), bytes, ignore)
+        }
+        DockerfileSource::Stream(stream) => ("Dockerfile".to_owned(), read_stream(stream)?, None),
+    };
+    let ignore = match ignore {
+        Some(bytes) => Some(bytes),
+        None => context_ignore(&root)?,
+    };
+    let ignore_bytes = ignore.as_ref().map_or(2, |bytes| bytes.len() as u64);
+    let ignore = ignore.map(|bytes| Patterns::parse(&bytes)).transpose().map_err(bad_ignore)?;
+    Ok(Inputs { directory, file_name, dockerfile: bytes, ignore, ignore_bytes })
+}
+
+fn no_context(directory: &Path, error: &io::Error) -> Error {
+    match error.kind() {
+        io::ErrorKind::NotFound => {
+            Error::new(Class::NotFound, format!("unable to prepare context: path {:?} not found", directory))
+        }
+        _ => Error::new(Class::of_io(error), format!("unable to prepare context: path {directory:?}"))
+            .why(error.to_string()),
+    }
+}
+
+fn bad_ignore(error: mica_dockerfile::ignore::IgnoreError) -> Error {
+    Error::new(Class::Build, format!("error parsing .dockerignore: {error}"))
+}
+
+fn context_ignore(root: &Root) -> Result<Option<Vec<u8>>, Error> {
+    for name in [".dockerignore", ".containerignore"] {
+        match root.read(name.as_bytes(), IGNORE_LIMIT_BYTES) {
+            Ok(bytes) => return Ok(Some(bytes)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => {
+                return Err(Error::new(Class::of_io(&error), format!("cannot read {name}")).why(error.to_string()));
+            }
+        }
+    }
+    Ok(None)
+}
+
+fn default_dockerfile(root: &Root) -> Result<(&'static str, Vec<u8>), Error> {
+    for name in DEFAULT_NAMES {
+        match root.read(name.as_bytes(), DOCKERFILE_LIMIT_BYTES) {
+            Ok(bytes) => return Ok((name, bytes)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(unreadable_dockerfile(name, &error)),
+        }
+    }
+    Err(missing_dockerfile("Dockerfile"))
+}
+
+fn missing_dockerfile(name: &str) -> Error {
+    Error::new(Class::Build, format!("failed to read dockerfile: open {name}: no such file or directory"))
+}
+
+fn unreadable_dockerfile(name: &str, error: &io::Error) -> Error {
+    if error.kind() == io::ErrorKind::NotFound {
+        return missing_dockerfile(name);
+    }
+    Error::new(Class::Build, format!("failed to read dockerfile: open {name}: {error}"))
+}
+
+/// A Dockerfile named by the user, and the ignore file of its own beside it. The path is the user's and trusted; what is
+/// there must still be a regular file of bearable size.
+fn dockerfile_at(path: &Path) -> Result<(Vec<u8>, Option<Vec<u8>>), Error> {
+    let name = display_name(path);
+    let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let bytes = read_regular(path).map_err(|error| unreadable_dockerfile(&name, &error))?;
+    let beside = Root::open(folder)
+        .ok()
+        .and_then(|root| root.read(format!("{name}.dockerignore").as_bytes(), IGNORE_LIMIT_BYTES).ok());
+    Ok((bytes, beside))
+}
+
+fn read_regular(path: &Path) -> io::Result<Vec<u8>> {
+    let metadata = std::fs::metadata(path)?;
+    if metadata.is_dir() {
+        return Err(io::Error::other("is a directory"));
+    }
+    let mut bytes = Vec::new();
+    File::open(path)?.take(DOCKERFILE_LIMIT_BYTES + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > DOCKERFILE_LIMIT_BYTES {
+        return Err(io::Error::other(format!("larger than {DOCKERFILE_LIMIT_BYTES} bytes")));
+    }
+    Ok(bytes)
+}
+
+fn display_name(path: &Path) -> String {
+    path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
+}
+
+fn read_stream(stream: OwnedFd) -> Result<Vec<u8>, Error> {
+    let mut bytes = Vec::new();
+    File::from(stream)
+        .take(DOCKERFILE_LIMIT_BYTES + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|error| unreadable_dockerfile("-", &error))?;
+    if bytes.len() as u64 > DOCKERFILE_LIMIT_BYTES {
+        return Err(Error::new(Class::Build, format!("Dockerfile is larger than {DOCKERFILE_LIMIT_BYTES} bytes")));
+    }
+    Ok(bytes)
+}
+
+/// `-`: a tar is the context; anything else is the text of a Dockerfile with an empty context.
+fn from_stream(
+    stream: OwnedFd,
+    source: DockerfileSource,
+    lease: &Lease,
+    cancel: &Cancel,
+) -> Result<Inputs, Error> {
+    let failed = |error: io::Error| {
+        Error::new(Class::of_io(&error), "cannot read the build context from the stream").why(error.to_string())
+    };
+    let scratch = lease.scratch()?;
+    let mut spool = File::options().read(true).write(true).create_new(true).open(scratch.join("spool")).map_err(failed)?;
+    io::copy(&mut File::from(stream), &mut spool).map_err(failed)?;
+    spool.seek(SeekFrom::Start(0)).map_err(failed)?;
+    let directory = scratch.join("context");
+    std::fs::create_dir(&directory).map_err(failed)?;
+    if !mica_archive::is_tar(&mut spool).map_err(failed)? {
+        spool.seek(SeekFrom::Start(0)).map_err(failed)?;
+        let dockerfile = read_stream(spool.into())?;
+        return Ok(Inputs { directory, file_name: "Dockerfile".to_owned(), dockerfile, ignore: None, ignore_bytes: 2 });
+    }
+    spool.seek(SeekFrom::Start(0)).map_err(failed)?;
+    let root = Root::open(&directory).map_err(failed)?;
+    let options = mica_archive::ExtractOptions::default();
+    mica_archive::extract(&spool, &root, &options, &|| cancel.is_cancelled())
+        .map_err(|error| Error::new(Class::Corrupt, "cannot unpack the build context").why(error.to_string()))?;
+    let (file_name, dockerfile) = match source {
+        DockerfileSource::Default => default_dockerfile(&root).map(|(name, bytes)| (name.to_owned(), bytes))?,
+        DockerfileSource::Path(path) => {
+            let name = display_name(&path);
+            let bytes = root.read(path.as_os_str().as_encoded_bytes(), DOCKERFILE_LIMIT_BYTES);
+            (name.clone(), bytes.map_err(|error| unreadable_dockerfile(&name, &error))?)
+        }
+        DockerfileSource::Stream(_) => {
+            return Err(Error::new(Class::Invalid, "can't use stdin for both build context and dockerfile"));
+        }
+    };
+    Ok(Inputs { directory, file_name, dockerfile, ignore: None, ignore_bytes: 2 })
+}

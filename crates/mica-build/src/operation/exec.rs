@@ -1,0 +1,137 @@
+//! RUN: a process in the parent's root file system; what it changed becomes a layer.
+
+use mica_api::{Class, Error, LogStream};
+use mica_archive::OwnerLedger;
+use mica_runtime::{ExitStatus, Network, OutputSink, Plan, RuntimeError, Stdio, Ulimit, resolve_user};
+use mica_solve::{ExecOp, NetworkMode, Vertex};
+use mica_store::LayerId;
+
+use super::hosts::{hosts_file, resolv_conf};
+use super::{Operations, Stacks};
+use crate::progress::Step;
+use crate::{Draft, finish_layer};
+
+impl Operations<'_> {
+    /// Runs a step; the result is the root's stack and one new layer, even if nothing changed (R9).
+    pub(super) fn exec(
+        &self,
+        vertex: &Vertex,
+        op: &ExecOp,
+        stacks: &Stacks<'_>,
+        step: &Step<'_>,
+    ) -> Result<Vec<LayerId>, Error> {
+        let mut stack = self.stack(vertex, op.root, stacks)?;
+        let parents = self.workshop.layer_dirs(&stack)?;
+        let workspace = self.workspace()?;
+        let active = self.workshop.driver.prepare(&workspace, &parents)?;
+        let opened = self.open_mounts(vertex, op, stacks)?;
+        let plan = self.plan(op, &active, &opened.mounts, &opened.env)?;
+        let status = self.process(&plan, active.root(), step)?;
+        drop(opened);
+        if status.code != 0 {
+            return Err(failed(op, status));
+        }
+        let draft = self.workshop.driver.commit(active, &OwnerLedger::new())?;
+        let layer = finish_layer(
+            self.workshop,
+            Draft { directory: &workspace, table: draft.table },
+            self.lease,
+            self.cancel,
+        )?;
+        stack.push(layer.id);
+        Ok(stack)
+    }
+
+    fn plan(
+        &self,
+        op: &ExecOp,
+        active: &mica_snapshot::Active,
+        mounts: &[mica_runtime::PlanMount],
+        extra_env: &[String],
+    ) -> Result<Plan, Error> {
+        let id = format!("build-{}", mica_store::LayerId::random());
+        let mut plan = Plan::new(id, active.path(), op.args.clone());
+        plan.user = resolve_user(active.root(), &op.user, &[])
+            .map_err(|error| Error::new(Class::Build, error.to_string()))?;
+        plan.env = environment(op, extra_env);
+        plan.cwd.clone_from(&op.cwd);
+        plan.hostname.clone_from(&op.hostname);
+        plan.mounts = mounts.to_vec();
+        plan.network = match op.network {
+            NetworkMode::None => Network::None,
+            NetworkMode::Default | NetworkMode::Host => Network::Host,
+        };
+        plan.hosts_file = Some(hosts_file(&op.hostname, &op.extra_hosts));
+        plan.resolv_conf = Some(resolv_conf());
+        if let Some(bytes) = op.shm_bytes {
+            plan.shm_size_bytes = bytes;
+        }
+        plan.ulimits = op.ulimits.iter().map(|text| ulimit(text)).collect::<Result<_, _>>()?;
+        plan.limits.pids = None;
+        plan.ids = self.workshop.ids;
+        Ok(plan)
+    }
+
+    fn process(&self, plan: &Plan, root: &mica_sys::root::Root, step: &Step<'_>) -> Result<ExitStatus, Error> {
+        let running = mica_runtime::spawn(plan, Stdio::captured(), self.runtime).map_err(|error| match &error {
+            RuntimeError::Exec(failure) => crate::explain(failure, plan, root),
+            _ => Error::from_fault(&error),
+        })?;
+        for notice in running.notices() {
+            self.progress.notice(notice.clone());
+        }
+        let status = running.wait_with_output(&mut StepLog(step), &|| self.cancel.is_cancelled())?;
+        self.cancel.check()?;
+        Ok(status)
+    }
+}
+
+/// Sends what the process prints to the step's log.
+struct StepLog<'a, 'p>(&'a Step<'p>);
+
+impl OutputSink for StepLog<'_, '_> {
+    fn stdout(&mut self, data: &[u8]) {
+        self.0.log(LogStream::Stdout, data);
+    }
+
+    fn stderr(&mut self, data: &[u8]) {
+        self.0.log(LogStream::Stderr, data);
+    }
+}
+
+/// R3: config Env and ARGs, proxies in both cases, secrets; later entries win.
+fn environment(op: &ExecOp, extra: &[String]) -> Vec<String> {
+    let mut env: Vec<String> = Vec::new();
+    let mut set = |entry: &String| {
+        let name = entry.split('=').next().unwrap_or_default();
+        let same = |known: &String| known.split('=').next() == Some(name);
+        match env.iter_mut().find(|known| same(known)) {
+            Some(known) => known.clone_from(entry),
+            None => env.push(entry.clone()),
+        }
+    };
+    op.proxy_env.iter().chain(&op.env).chain(extra).filter(|entry| entry.contains('=')).for_each(&mut set);
+    if !env.iter().any(|entry| entry.starts_with("PATH=")) {
+        env.push(mica_oci::DEFAULT_PATH.to_owned());
+    }
+    env
+}
+
+/// `name=soft[:hard]`.
+fn ulimit(text: &str) -> Result<Ulimit, Error> {
+    let bad = || Error::new(Class::Invalid, format!("invalid ulimit argument: {text}"));
+    let (name, values) = text.split_once('=').ok_or_else(bad)?;
+    let (soft, hard) = values.split_once(':').unwrap_or((values, values));
+    let number = |text: &str| match text {
+        "-1" | "unlimited" => Ok(None),
+        digits => digits.parse().map(Some).map_err(|_| bad()),
+    };
+    Ok(Ulimit { name: name.to_owned(), soft: number(soft)?, hard: number(hard)? })
+}
+
+/// R2: argv joined by spaces, and the code.
+fn failed(op: &ExecOp, status: ExitStatus) -> Error {
+    let message =
+        format!("process {:?} did not complete successfully: exit code: {}", op.args.join(" "), status.code);
+    Error::new(Class::Build, message)
+}

@@ -1,0 +1,78 @@
+//! COPY, ADD, WORKDIR: written through a mount of parent and fresh upper, so that links, conflicts and existing
+//! directories of the destination count; with nothing below, into a bare directory.
+
+use mica_api::{Class, Error};
+use mica_archive::View;
+use mica_snapshot::Mounted;
+use mica_solve::{FileAction, FileOp, Input, Vertex};
+use mica_store::LayerId;
+
+use super::{Operations, Stacks};
+use crate::fileop::{self, FileOptions, SourceTree};
+use crate::lookup::{input_vertex, local_name};
+use crate::{Draft, finish_layer};
+
+/// A source that is open: a view to select from and a root to read from.
+enum Source<'a> {
+    Local(&'a str),
+    Snapshot { view: View, mounted: Mounted },
+    Nothing,
+}
+
+impl Operations<'_> {
+    /// Runs file actions; the result is the base's stack and one new layer.
+    pub(super) fn files(&self, vertex: &Vertex, op: &FileOp, stacks: &Stacks<'_>) -> Result<Vec<LayerId>, Error> {
+        let mut stack = self.stack(vertex, op.base, stacks)?;
+        let sources = self.sources(vertex, op, stacks)?;
+        let parents = self.workshop.layer_dirs(&stack)?;
+        let workspace = self.workspace()?;
+        let active = self.workshop.driver.prepare(&workspace, &parents)?;
+        let options = FileOptions { single_id: self.workshop.is_single_id(), cancel: self.cancel };
+        let tree = |input: Input| self.tree(&sources, input);
+        let outcome = fileop::run(op, active.root(), &tree, &options)
+            .map_err(|error| Error { class: Class::Build, ..Error::from_fault(&error) })?;
+        let draft = self.workshop.driver.commit(active, &outcome.ledger)?;
+        let layer = finish_layer(
+            self.workshop,
+            Draft { directory: &workspace, table: draft.table },
+            self.lease,
+            self.cancel,
+        )?;
+        stack.push(layer.id);
+        Ok(stack)
+    }
+
+    /// Opens every distinct input that is copied from.
+    fn sources(&self, vertex: &Vertex, op: &FileOp, stacks: &Stacks<'_>) -> Result<Vec<(Input, Source<'_>)>, Error> {
+        let mut sources: Vec<(Input, Source<'_>)> = Vec::new();
+        for action in &op.actions {
+            let FileAction::Copy(copy) = action else { continue };
+            if sources.iter().any(|(input, _)| *input == copy.from) {
+                continue;
+            }
+            let source = match (local_name(self.graph, vertex, copy.from), input_vertex(vertex, copy.from)) {
+                (Some(name), _) => Source::Local(name),
+                (None, None) => Source::Nothing,
+                (None, Some(_)) => {
+                    let stack = self.stack(vertex, copy.from, stacks)?;
+                    let mounted =
+                        self.workshop.driver.view(&self.workspace()?, &self.workshop.layer_dirs(&stack)?)?;
+                    Source::Snapshot { view: self.workshop.view(&stack)?, mounted }
+                }
+            };
+            sources.push((copy.from, source));
+        }
+        Ok(sources)
+    }
+
+    fn tree<'s>(&'s self, sources: &'s [(Input, Source<'_>)], input: Input) -> SourceTree<'s> {
+        match sources.iter().find(|(known, _)| *known == input).map(|(_, source)| source) {
+            Some(Source::Local(name)) => {
+                let context = self.contexts.get(name).expect("the frontend names only contexts it was told of");
+                SourceTree::local(context, name)
+            }
+            Some(Source::Snapshot { view, mounted }) => SourceTree::snapshot(view, mounted.root()),
+            Some(Source::Nothing) | None => SourceTree::scratch(),
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! From a stack of layers and a config to an image with names: blobs, manifest, one durable publish.
+
+use mica_api::Error;
+use mica_oci::{Descriptor, Digest, ImageConfig, ImageId, Index, Manifest, Reference, media_type};
+use mica_store::{ImageContents, LayerId, LayerRecord, Lease, ManifestLayers, Published, StoreError};
+
+use crate::Workshop;
+
+/// An image whose manifest is written, but that has no name yet and is not durable.
+#[derive(Debug, Clone)]
+pub struct ImageDraft {
+    /// Names the manifest; carries the platform.
+    pub descriptor: Descriptor,
+    /// The manifest.
+    pub manifest: Manifest,
+    /// The config, diff IDs filled in.
+    pub config: ImageConfig,
+    /// Its layers, lowest first.
+    pub layers: Vec<LayerRecord>,
+}
+
+/// An image in the store.
+#[derive(Debug, Clone)]
+pub struct PublishedImage {
+    /// What docker prints.
+    pub image_id: ImageId,
+    /// What the names point at.
+    pub target: Descriptor,
+    /// What the publish changed.
+    pub published: Published,
+}
+
+/// Writes config and manifest of an image over uncompressed layers.
+///
+/// # Errors
+/// When the store refuses, or a layer is gone.
+pub fn write_manifest(
+    workshop: &Workshop,
+    mut config: ImageConfig,
+    stack: &[LayerId],
+    lease: &Lease,
+) -> Result<ImageDraft, Error> {
+    let store = &workshop.store;
+    let layers = stack
+        .iter()
+        .map(|id| store.layer(*id)?.ok_or(StoreError::LayerGone(*id)))
+        .collect::<Result<Vec<LayerRecord>, StoreError>>()?;
+    if !layers.is_empty() {
+        config.rootfs.diff_ids = Some(layers.iter().map(|layer| layer.diff_id.clone()).collect());
+    }
+    let config_bytes = config.to_bytes();
+    store.put_blob(&config_bytes, lease)?;
+    let descriptors = layers
+        .iter()
+        .map(|layer| Descriptor::new(media_type::OCI_LAYER, layer.diff_id.0.clone(), layer.tar_bytes))
+        .collect();
+    let manifest = Manifest::image(Descriptor::of(media_type::OCI_CONFIG, &config_bytes), descriptors);
+    let bytes = manifest.to_bytes();
+    store.put_blob(&bytes, lease)?;
+    let mut descriptor = Descriptor::of(media_type::OCI_MANIFEST, &bytes);
+    descriptor.platform = Some(config.platform());
+    Ok(ImageDraft { descriptor, manifest, config, layers })
+}
+
+/// Gives an image of one platform its names. Durable when it returns.
+///
+/// # Errors
+/// When the store refuses.
+pub fn publish_manifest(
+    workshop: &Workshop,
+    draft: &ImageDraft,
+    names: &[Reference],
+    lease: &Lease,
+) -> Result<PublishedImage, Error> {
+    let image_id = ImageId(draft.manifest.config.digest.clone());
+    let mut target = draft.descriptor.clone();
+    target.platform = None;
+    let contents = ImageContents {
+        image_id: image_id.clone(),
+        blobs: vec![target.digest.clone(), image_id.0.clone()],
+        manifests: vec![ManifestLayers {
+            manifest: target.digest.clone(),
+            layers: draft.layers.iter().map(|layer| layer.id).collect(),
+        }],
+    };
+    let published = workshop.store.publish(names, &target, &contents, lease)?;
+    Ok(PublishedImage { image_id, target, published })
+}
+
+/// Gives an index over several platforms its names: manifest descriptor, config digest and layers of each.
+///
+/// # Errors
+/// When the store refuses.
+pub fn publish_index(
+    workshop: &Workshop,
+    platforms: &[(Descriptor, Digest, Vec<LayerId>)],
+    names: &[Reference],
+    lease: &Lease,
+) -> Result<PublishedImage, Error> {
+    let index = Index::new(platforms.iter().map(|(descriptor, _, _)| descriptor.clone()).collect());
+    let bytes = index.to_bytes();
+    workshop.store.put_blob(&bytes, lease)?;
+    let target = Descriptor::of(media_type::OCI_INDEX, &bytes);
+    let image_id = ImageId(target.digest.clone());
+    let mut blobs = vec![target.digest.clone()];
+    let mut manifests = Vec::new();
+    for (descriptor, config, layers) in platforms {
+        blobs.extend([descriptor.digest.clone(), config.clone()]);
+        manifests.push(ManifestLayers { manifest: descriptor.digest.clone(), layers: layers.clone() });
+    }
+    let contents = ImageContents { image_id: image_id.clone(), blobs, manifests };
+    let published = workshop.store.publish(names, &target, &contents, lease)?;
+    Ok(PublishedImage { image_id, target, published })
+}

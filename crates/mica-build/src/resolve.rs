@@ -1,0 +1,195 @@
+//! Finding base images: in the store, or in an OCI layout given as a named context.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+
+use mica_api::{Cancel, NamedContext as Given};
+use mica_distribution::{Directory, FoundImage, read_images};
+use mica_frontend::{NamedContext, ResolveError, ResolvedBase, Resolver};
+use mica_oci::{Digest, Document, ImageConfig, Manifest, Platform, Reference};
+use mica_store::{LayerId, Lease, StoreError};
+
+use crate::Workshop;
+use crate::intake::bring_in;
+use crate::progress::Progress;
+
+/// The most bytes an image config may have (security.md section 5).
+const CONFIG_LIMIT_BYTES: u64 = 8 << 20;
+
+/// Answers the frontend's questions, and says so as `[internal] load metadata for …`.
+pub(crate) struct Bases<'a> {
+    pub(crate) workshop: &'a Workshop,
+    pub(crate) lease: &'a Lease,
+    pub(crate) named: &'a [(String, Given)],
+    pub(crate) progress: &'a Progress<'a>,
+    pub(crate) cancel: &'a Cancel,
+    pub(crate) known: RefCell<HashMap<(String, Platform), ResolvedBase>>,
+    /// The layers of every image resolved, by manifest: what `Op::Source(Image)` stands for.
+    pub(crate) layers: RefCell<HashMap<Digest, Vec<LayerId>>>,
+}
+
+impl Resolver for Bases<'_> {
+    fn named_context(&self, name: &str, platform: &Platform) -> Result<Option<NamedContext>, ResolveError> {
+        let with_platform = format!("{name}::{platform}");
+        let given = self.named.iter().rfind(|(key, _)| *key == with_platform);
+        let Some((key, given)) = given.or_else(|| self.named.iter().rfind(|(key, _)| is_named(key, name))) else {
+            return Ok(None);
+        };
+        match given {
+            Given::Directory(_) => Ok(Some(NamedContext::Local { name: key.clone() })),
+            Given::Image(reference) => self.image(&reference.to_string(), platform).map(Box::new).map(NamedContext::Image).map(Some),
+            Given::OciLayout { path, tag, digest } => {
+                let step = self.progress.internal(format!("[context {key}] load metadata for {}", path.display()));
+                let found = self.layout(path, tag.as_deref(), digest.as_ref(), platform);
+                match &found {
+                    Ok(_) => step.done(),
+                    Err(error) => step.failed(error.to_string()),
+                }
+                found.map(Box::new).map(NamedContext::Image).map(Some)
+            }
+        }
+    }
+
+    fn image(&self, reference: &str, platform: &Platform) -> Result<ResolvedBase, ResolveError> {
+        let key = (reference.to_owned(), platform.clone());
+        if let Some(base) = self.known.borrow().get(&key) {
+            return Ok(base.clone());
+        }
+        let step = self.progress.internal(format!("[internal] load metadata for {reference}"));
+        match self.stored(reference, platform) {
+            Ok(base) => {
+                step.done();
+                self.known.borrow_mut().insert(key, base.clone());
+                Ok(base)
+            }
+            Err(error) => {
+                step.failed(error.to_string());
+                Err(error)
+            }
+        }
+    }
+}
+
+/// Whether `--build-context key=…` is meant by `name`: they are compared as references, so `alpine` is `alpine:latest`.
+fn is_named(key: &str, name: &str) -> bool {
+    let normal = |text: &str| text.parse::<Reference>().map(Reference::or_latest);
+    key == name || matches!((normal(key), normal(name)), (Ok(key), Ok(name)) if key == name)
+}
+
+impl Bases<'_> {
+    /// An image of the store, protected by the build's lease.
+    fn stored(&self, text: &str, platform: &Platform) -> Result<ResolvedBase, ResolveError> {
+        let reference: Reference = text.parse().map_err(|error| ResolveError::caused_by(text, error))?;
+        let reference = reference.or_latest();
+        let store = &self.workshop.store;
+        let record = store
+            .image_by_name(&reference)
+            .map_err(|error| ResolveError::caused_by(text, error))?
+            .ok_or_else(|| absent(&reference))?;
+        self.protect(&record.target.digest).map_err(|error| ResolveError::caused_by(text, error))?;
+        let bytes = self.blob(&record.target.digest, Document::LIMIT_BYTES as u64)?;
+        let document = Document::parse(&bytes, &record.target.media_type);
+        let (digest, manifest) = match document.map_err(|error| ResolveError::caused_by(text, error))? {
+            Document::Manifest(manifest) => (record.target.digest.clone(), manifest),
+            Document::Index(index) => {
+                let entries: Vec<_> = index.manifests.iter().filter(|entry| !entry.is_attestation()).collect();
+                let matching = entries
+                    .iter()
+                    .find(|entry| entry.platform.as_ref().is_some_and(|candidate| candidate.matches(platform)));
+                let Some(entry) = matching else {
+                    let has: Vec<String> =
+                        entries.iter().filter_map(|entry| entry.platform.as_ref()).map(Platform::to_string).collect();
+                    let has = has.join(", ");
+                    return Err(ResolveError::new(format!(
+                        "no match for platform in manifest: {text} has {has}, not {platform}"
+                    )));
+                };
+                (entry.digest.clone(), self.manifest(&entry.digest)?)
+            }
+        };
+        self.resolved(format!("{reference}"), digest, &manifest)
+    }
+
+    /// Nothing of the image is collected while the build runs; notes which layers its manifests have.
+    fn protect(&self, target: &Digest) -> Result<(), StoreError> {
+        let Some(contents) = self.workshop.store.image_contents(target)? else { return Ok(()) };
+        self.lease.protect_blobs(&contents.blobs)?;
+        for manifest in contents.manifests {
+            self.lease.protect_layers(&manifest.layers)?;
+            self.layers.borrow_mut().insert(manifest.manifest, manifest.layers);
+        }
+        Ok(())
+    }
+
+    fn manifest(&self, digest: &Digest) -> Result<Manifest, ResolveError> {
+        let bytes = self.blob(digest, Document::LIMIT_BYTES as u64)?;
+        match Document::parse(&bytes, "") {
+            Ok(Document::Manifest(manifest)) => Ok(manifest),
+            Ok(Document::Index(_)) => Err(ResolveError::new(format!("{digest} is an index in an index"))),
+            Err(error) => Err(ResolveError::caused_by(digest.to_string(), error)),
+        }
+    }
+
+    fn blob(&self, digest: &Digest, limit_bytes: u64) -> Result<Vec<u8>, ResolveError> {
+        self.workshop
+            .store
+            .read_blob(digest, limit_bytes)
+            .map_err(|error| ResolveError::caused_by(digest.to_string(), error))
+    }
+
+    fn resolved(&self, reference: String, digest: Digest, manifest: &Manifest) -> Result<ResolvedBase, ResolveError> {
+        let bytes = self.blob(&manifest.config.digest, CONFIG_LIMIT_BYTES)?;
+        let config: ImageConfig = serde_json::from_slice(&bytes)
+            .map_err(|error| ResolveError::caused_by(format!("config of {reference}"), error))?;
+        Ok(ResolvedBase { reference, manifest: digest, config, layers_count: manifest.layers.len() })
+    }
+
+    /// An image of an OCI layout: its layers come into the store, so that everything after is as with stored images.
+    fn layout(
+        &self,
+        path: &std::path::Path,
+        tag: Option<&str>,
+        digest: Option<&Digest>,
+        platform: &Platform,
+    ) -> Result<ResolvedBase, ResolveError> {
+        let name = format!("oci-layout://{}", path.display());
+        let files = Directory::open(path).map_err(|error| ResolveError::caused_by(&*name, error))?;
+        let images = read_images(&files, None).map_err(|error| ResolveError::caused_by(&*name, error))?;
+        let image = pick(&images, tag, digest)
+            .ok_or_else(|| ResolveError::new(format!("{name}: no entry {}", tag.unwrap_or("latest"))))?;
+        let matching = image.manifests.iter().find(|found| found.config.platform().matches(platform));
+        let found = matching.or(image.manifests.first().filter(|_| image.manifests.len() == 1)).ok_or_else(|| {
+            let has: Vec<String> =
+                image.manifests.iter().map(|found| found.config.platform().to_string()).collect();
+            ResolveError::new(format!("{name} has {}, not {platform}", has.join(", ")))
+        })?;
+        let local =
+            bring_in(self.workshop, &files, found, self.lease, self.cancel, None).map_err(|error| ResolveError::caused_by(&*name, error))?;
+        self.layers.borrow_mut().insert(local.descriptor.digest.clone(), local.layers);
+        self.resolved(name, local.descriptor.digest, &local.manifest)
+    }
+}
+
+/// O3: the entry asked for, else `latest`, else the only one.
+fn pick<'a>(images: &'a [FoundImage], tag: Option<&str>, digest: Option<&Digest>) -> Option<&'a FoundImage> {
+    if let Some(digest) = digest {
+        return images.iter().find(|image| image.target.as_ref().is_some_and(|target| target.digest == *digest));
+    }
+    let tagged = |wanted: &str| {
+        images.iter().find(|image| {
+            image.tag.as_deref() == Some(wanted)
+                || image.names.iter().any(|name| name.tag().is_some_and(|tag| tag.as_str() == wanted))
+        })
+    };
+    match tag {
+        Some(tag) => tagged(tag),
+        None => tagged("latest").or(images.first().filter(|_| images.len() == 1)),
+    }
+}
+
+fn absent(reference: &Reference) -> ResolveError {
+    ResolveError::new(format!(
+        "{reference}: not found: the image is not in the local store, and pulling from registries is not supported yet \
+         (`mica load` or `mica pack` can put it there)"
+    ))
+}

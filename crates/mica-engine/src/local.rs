@@ -1,0 +1,174 @@
+//! [`LocalEngine`]: one process, one store.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use mica_api::{
+    BuildReply, BuildRequest, Cancel, CheckReport, CommitContainer, ContainerDetails, ContainerSummary,
+    CopyFromContainer, CopyIntoContainer, DiskUsage, Engine, EventSink, Exit, ExportContainer, FileChange,
+    HistoryEntry, ImageDetails, ImageSummary, ImportImage, ListImages, LoadImages, LoadedImage, LogLine, LogRequest,
+    PackReply, PackRequest, PruneCache, PruneImages, PruneReport, RemoveImage, RemovedImage, Result, RunIo,
+    RunRequest, SaveImages, SystemInfo, SystemPrune, VersionInfo,
+};
+use mica_build::Workshop;
+use mica_runtime::{Ids, Runtime};
+use mica_snapshot::{Copy, Driver, Overlay};
+use mica_store::{DriverKind, Store};
+use mica_sys::namespace::IdMode;
+
+use crate::entry::{Mode, open_store};
+use crate::{containers, images, pack, system, transfer};
+
+/// The engine that works in this process.
+pub struct LocalEngine {
+    pub(crate) workshop: Workshop,
+    pub(crate) mode: Mode,
+    /// mica's version, for `info` and `version`.
+    pub(crate) version: &'static str,
+}
+
+impl LocalEngine {
+    /// Opens the store at `root` and the tools that go with it.
+    ///
+    /// # Errors
+    /// When the store cannot be opened by this process.
+    pub fn open(root: &Path, mode: Mode, version: &'static str) -> Result<Self> {
+        let store = open_store(root, &mode, |user| mica_snapshot::overlay_works(root, user))?;
+        let driver: Arc<dyn Driver> = match store.flavour().driver {
+            DriverKind::OverlayTrusted => Arc::new(Overlay { userxattr: false }),
+            DriverKind::OverlayUser => Arc::new(Overlay { userxattr: true }),
+            DriverKind::Copy => Arc::new(Copy),
+        };
+        let ids = match mode.ids {
+            IdMode::Root => Ids::Root,
+            IdMode::SubordinateIds { .. } => Ids::Subordinate,
+            IdMode::SingleId => Ids::Single,
+        };
+        let devices = ids == Ids::Root;
+        let workshop = Workshop { store, driver, ids, devices, runtime: Runtime::Own };
+        Ok(Self { workshop, mode, version })
+    }
+
+    pub(crate) fn store(&self) -> &Store {
+        &self.workshop.store
+    }
+}
+
+impl Engine for LocalEngine {
+    fn build(&self, request: BuildRequest, cancel: &Cancel, events: &dyn EventSink) -> Result<BuildReply> {
+        mica_build::build(&self.workshop, request, cancel, events)
+    }
+
+    fn pack(&self, request: PackRequest, cancel: &Cancel) -> Result<PackReply> {
+        pack::pack(self, request, cancel)
+    }
+
+    fn images(&self, request: ListImages) -> Result<Vec<ImageSummary>> {
+        images::list(self, &request)
+    }
+
+    fn image(&self, query: &str) -> Result<ImageDetails> {
+        images::inspect(self, query)
+    }
+
+    fn history(&self, query: &str) -> Result<Vec<HistoryEntry>> {
+        images::history(self, query)
+    }
+
+    fn tag(&self, source: &str, target: &str) -> Result<()> {
+        images::tag(self, source, target)
+    }
+
+    fn remove_image(&self, request: RemoveImage) -> Result<Vec<RemovedImage>> {
+        images::remove(self, &request)
+    }
+
+    fn prune_images(&self, request: PruneImages, cancel: &Cancel) -> Result<PruneReport> {
+        images::prune(self, &request, cancel)
+    }
+
+    fn save(&self, request: SaveImages, cancel: &Cancel) -> Result<()> {
+        transfer::save(self, request, cancel)
+    }
+
+    fn load(&self, request: LoadImages, cancel: &Cancel, events: &dyn EventSink) -> Result<Vec<LoadedImage>> {
+        transfer::load(self, request, cancel, events)
+    }
+
+    fn import(&self, request: ImportImage, cancel: &Cancel) -> Result<String> {
+        transfer::import(self, request, cancel)
+    }
+
+    fn export(&self, request: ExportContainer, cancel: &Cancel) -> Result<()> {
+        containers::export(self, request, cancel)
+    }
+
+    fn run(&self, request: RunRequest, io: RunIo, cancel: &Cancel, events: &dyn EventSink) -> Result<Exit> {
+        containers::run(self, request, io, cancel, events)
+    }
+
+    fn containers(&self, all: bool) -> Result<Vec<ContainerSummary>> {
+        containers::list(self, all)
+    }
+
+    fn container(&self, query: &str) -> Result<ContainerDetails> {
+        containers::inspect(self, query)
+    }
+
+    fn remove_container(&self, query: &str, force: bool) -> Result<()> {
+        containers::remove(self, query, force)
+    }
+
+    fn commit(&self, request: CommitContainer, cancel: &Cancel) -> Result<String> {
+        containers::commit(self, request, cancel)
+    }
+
+    fn changes(&self, query: &str) -> Result<Vec<FileChange>> {
+        containers::changes(self, query)
+    }
+
+    fn copy_from(&self, request: CopyFromContainer, cancel: &Cancel) -> Result<()> {
+        containers::copy_from(self, request, cancel)
+    }
+
+    fn copy_into(&self, request: CopyIntoContainer, cancel: &Cancel) -> Result<()> {
+        containers::copy_into(self, request, cancel)
+    }
+
+    fn logs(
+        &self,
+        request: LogRequest,
+        cancel: &Cancel,
+        line: &mut dyn FnMut(LogLine) -> Result<()>,
+    ) -> Result<()> {
+        containers::logs(self, &request, cancel, line)
+    }
+
+    fn info(&self) -> Result<SystemInfo> {
+        system::info(self)
+    }
+
+    fn version(&self) -> Result<VersionInfo> {
+        Ok(system::version(self))
+    }
+
+    fn disk_usage(&self) -> Result<DiskUsage> {
+        system::disk_usage(self)
+    }
+
+    fn prune_cache(&self, request: PruneCache, cancel: &Cancel) -> Result<PruneReport> {
+        system::prune_cache(self, &request, cancel)
+    }
+
+    fn prune_system(&self, request: SystemPrune, cancel: &Cancel) -> Result<PruneReport> {
+        system::prune(self, &request, cancel)
+    }
+
+    fn collect(&self, cancel: &Cancel) -> Result<PruneReport> {
+        system::collect(self, cancel)
+    }
+
+    fn check(&self, repair: bool, cancel: &Cancel) -> Result<CheckReport> {
+        system::check(self, repair, cancel)
+    }
+}

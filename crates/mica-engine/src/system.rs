@@ -1,0 +1,279 @@
+//! The engine about itself: facts, usage, cleaning, checking.
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use mica_api::{
+    CacheEntry, Cancel, CheckFinding, CheckReport, ContainerState, DiskUsage, PruneCache, PruneReport, RemovedImage,
+    Result, SystemInfo, SystemPrune, Timestamp, UsageRow, VersionInfo,
+};
+use mica_oci::{Platform, Reference};
+use mica_store::{CheckMode, DriverKind, GcError, GcReport, GcRequest, Outcome, PruneImages, PrunedImage};
+use mica_sys::namespace::IdMode;
+
+use crate::{LocalEngine, containers};
+
+/// Version of the Engine API that today's docker client speaks.
+const API_VERSION: &str = "1.51";
+/// How long a collection after a removal may take; the rest is left to the next one.
+const COLLECT_BUDGET: Duration = Duration::from_secs(10);
+
+impl LocalEngine {
+    /// Frees what nothing needs any more. Another process that is just doing so is as good.
+    pub(crate) fn collect_unreferenced(&self) -> Result<u64> {
+        let request = GcRequest { deadline: Some(Instant::now() + COLLECT_BUDGET), ..GcRequest::default() };
+        match self.store().collect(&request) {
+            Ok(report) => Ok(report.freed_bytes),
+            Err(GcError::Busy { .. }) => Ok(0),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// `info`.
+pub(crate) fn info(engine: &LocalEngine) -> Result<SystemInfo> {
+    let store = engine.store();
+    let all = containers::list(engine, true)?;
+    let running = all.iter().filter(|container| container.state == ContainerState::Running).count() as u64;
+    let uname = rustix::system::uname();
+    let text = |part: &std::ffi::CStr| part.to_string_lossy().into_owned();
+    let rootless = engine.mode.ids != IdMode::Root;
+    let mut security_options = vec!["name=seccomp,profile=builtin".to_owned()];
+    if rootless {
+        security_options.push("name=rootless".to_owned());
+    }
+    Ok(SystemInfo {
+        id: store.id().to_owned(),
+        containers: all.len() as u64,
+        containers_running: running,
+        containers_paused: 0,
+        containers_stopped: all.len() as u64 - running,
+        images: store.images()?.iter().map(|image| &image.target.digest).collect::<std::collections::BTreeSet<_>>().len()
+            as u64,
+        driver: store.flavour().driver.to_string(),
+        driver_status: driver_status(engine),
+        docker_root_dir: store.state().root().display().to_string(),
+        name: text(uname.nodename()),
+        kernel_version: text(uname.release()),
+        operating_system: operating_system(),
+        os_type: "linux".to_owned(),
+        architecture: text(uname.machine()),
+        ncpu: std::thread::available_parallelism().map_or(1, |count| count.get() as u64),
+        mem_total: memory_bytes(),
+        cgroup_version: cgroup_version().to_owned(),
+        server_version: engine.version.to_owned(),
+        security_options,
+        warnings: engine.mode.limits.clone(),
+        default_runtime: "own".to_owned(),
+    })
+}
+
+fn driver_status(engine: &LocalEngine) -> Vec<(String, String)> {
+    let flavour = engine.store().flavour();
+    let description = match flavour.driver {
+        DriverKind::OverlayTrusted => "overlayfs with trusted.overlay attributes",
+        DriverKind::OverlayUser => "overlayfs with user.overlay attributes, in a user namespace",
+        DriverKind::Copy => "plain copies: overlayfs is not available here",
+    };
+    vec![
+        ("Snapshots".to_owned(), description.to_owned()),
+        ("Ids".to_owned(), flavour.id_map.to_string()),
+        ("Read-only".to_owned(), engine.store().is_read_only().to_string()),
+    ]
+}
+
+fn operating_system() -> String {
+    let text = fs::read_to_string("/etc/os-release").unwrap_or_default();
+    let name = text.lines().find_map(|line| line.strip_prefix("PRETTY_NAME="));
+    name.map_or_else(|| "Linux".to_owned(), |name| name.trim_matches('"').to_owned())
+}
+
+fn memory_bytes() -> u64 {
+    let text = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"));
+    line.and_then(|rest| rest.trim().trim_end_matches("kB").trim().parse::<u64>().ok()).unwrap_or(0) * 1024
+}
+
+fn cgroup_version() -> &'static str {
+    let exists = |path: &str| std::path::Path::new(path).exists();
+    match (exists("/sys/fs/cgroup/cgroup.controllers"), exists("/sys/fs/cgroup")) {
+        (true, _) => "2",
+        (false, true) => "1",
+        (false, false) => "none",
+    }
+}
+
+/// `version`.
+pub(crate) fn version(engine: &LocalEngine) -> VersionInfo {
+    VersionInfo {
+        version: engine.version.to_owned(),
+        api_version: API_VERSION.to_owned(),
+        git_commit: option_env!("MICA_GIT_COMMIT").unwrap_or_default().to_owned(),
+        os: "linux".to_owned(),
+        arch: Platform::host().architecture,
+    }
+}
+
+/// `system df`.
+pub(crate) fn disk_usage(engine: &LocalEngine) -> Result<DiskUsage> {
+    let usage = engine.store().disk_usage()?;
+    let running: Vec<String> = containers::list(engine, false)?.into_iter().map(|container| container.id).collect();
+    let container_bytes = usage.containers.iter().map(|container| container.bytes).sum();
+    let stopped_bytes = usage
+        .containers
+        .iter()
+        .filter(|container| !running.iter().any(|id| id == container.id.as_str()))
+        .map(|container| container.bytes)
+        .sum();
+    let mounts_bytes: u64 = usage.cache_mounts.iter().map(|(_, bytes)| bytes).sum();
+    let volume_bytes = usage.volumes.iter().map(|volume| volume.bytes).sum();
+    Ok(DiskUsage {
+        images: UsageRow {
+            total: usage.images.len() as u64,
+            active: usage.images.iter().filter(|image| image.containers > 0).count() as u64,
+            size_bytes: usage.images_bytes,
+            reclaimable_bytes: usage.reclaimable.unused_images_bytes,
+        },
+        containers: UsageRow {
+            total: usage.containers.len() as u64,
+            active: running.len() as u64,
+            size_bytes: container_bytes,
+            reclaimable_bytes: stopped_bytes,
+        },
+        volumes: UsageRow {
+            total: usage.volumes.len() as u64,
+            active: usage.volumes.iter().filter(|volume| volume.containers > 0).count() as u64,
+            size_bytes: volume_bytes,
+            reclaimable_bytes: usage.reclaimable.volumes_bytes,
+        },
+        build_cache: UsageRow {
+            total: (usage.cache.len() + usage.cache_mounts.len()) as u64,
+            active: 0,
+            size_bytes: usage.cache_bytes + mounts_bytes,
+            reclaimable_bytes: usage.reclaimable.cache_bytes,
+        },
+        cache_entries: cache_entries(engine, &usage)?,
+    })
+}
+
+fn cache_entries(engine: &LocalEngine, usage: &mica_store::DiskUsage) -> Result<Vec<CacheEntry>> {
+    let mut entries = Vec::new();
+    for record in engine.store().cache_records()? {
+        let measured = usage.cache.iter().find(|measured| measured.record == record.record);
+        entries.push(CacheEntry {
+            id: record.record.to_string(),
+            description: record.description,
+            kind: "regular".to_owned(),
+            size_bytes: measured.map_or(0, |measured| measured.unique_bytes),
+            shared: measured.is_some_and(|measured| measured.is_shared),
+            in_use: false,
+            created: Timestamp(record.created),
+            last_used: Some(Timestamp(record.last_used)),
+            usage_count: record.uses,
+        });
+    }
+    for (mount, bytes) in &usage.cache_mounts {
+        entries.push(CacheEntry {
+            id: mount.id.clone(),
+            description: format!("cache mount {}", mount.id),
+            kind: "exec.cachemount".to_owned(),
+            size_bytes: *bytes,
+            shared: false,
+            in_use: false,
+            created: Timestamp(mount.created),
+            last_used: Some(Timestamp(mount.last_used)),
+            usage_count: 0,
+        });
+    }
+    Ok(entries)
+}
+
+/// `builder prune`.
+pub(crate) fn prune_cache(engine: &LocalEngine, request: &PruneCache, cancel: &Cancel) -> Result<PruneReport> {
+    cancel.check()?;
+    let only = match request.all {
+        true => None,
+        // what no image shares is "dangling"; what one shares frees nothing anyway
+        false => {
+            let usage = engine.store().disk_usage()?;
+            Some(usage.cache.iter().filter(|record| !record.is_shared).map(|record| record.record).collect())
+        }
+    };
+    let cache = mica_store::PruneCache {
+        unused_since: request.unused_since.map(|time| time.0),
+        only,
+        keep_bytes: request.keep_bytes,
+        mounts: request.all,
+    };
+    let report = engine.store().collect(&GcRequest { cache: Some(cache), ..GcRequest::default() })?;
+    Ok(prune_report(report))
+}
+
+/// `system prune`.
+pub(crate) fn prune(engine: &LocalEngine, request: &SystemPrune, cancel: &Cancel) -> Result<PruneReport> {
+    let mut removed = Vec::new();
+    let mut container_bytes = 0;
+    let usage = engine.store().disk_usage()?;
+    for container in containers::list(engine, true)? {
+        cancel.check()?;
+        if container.state == ContainerState::Running {
+            continue;
+        }
+        containers::remove(engine, &container.id, false)?;
+        let size = usage.containers.iter().find(|row| row.id.as_str() == container.id);
+        container_bytes += size.map_or(0, |row| row.bytes);
+        removed.push(container.id);
+    }
+    let images = if request.all { PruneImages::Unused } else { PruneImages::Dangling };
+    let cache = mica_store::PruneCache { mounts: request.all, ..mica_store::PruneCache::default() };
+    let report =
+        engine.store().collect(&GcRequest { images, cache: Some(cache), ..GcRequest::default() })?;
+    let mut report = prune_report(report);
+    report.containers = removed;
+    report.freed_bytes += container_bytes;
+    Ok(report)
+}
+
+/// `system gc`.
+pub(crate) fn collect(engine: &LocalEngine, cancel: &Cancel) -> Result<PruneReport> {
+    cancel.check()?;
+    Ok(prune_report(engine.store().collect(&GcRequest::default())?))
+}
+
+fn prune_report(report: GcReport) -> PruneReport {
+    PruneReport {
+        images: report.images.into_iter().flat_map(image_lines).collect(),
+        containers: Vec::new(),
+        cache_records: report.cache_records.iter().map(ToString::to_string).chain(report.cache_mounts).collect(),
+        freed_bytes: report.freed_bytes,
+    }
+}
+
+pub(crate) fn image_lines(image: PrunedImage) -> Vec<RemovedImage> {
+    let names = image.untagged.iter().map(Reference::familiar).map(RemovedImage::Untagged);
+    let layers = image.layers.into_iter().map(|layer| RemovedImage::Deleted(layer.0));
+    names.chain([RemovedImage::Deleted(image.image_id.0)]).chain(layers).collect()
+}
+
+/// `system check`.
+pub(crate) fn check(engine: &LocalEngine, repair: bool, cancel: &Cancel) -> Result<CheckReport> {
+    cancel.check()?;
+    let mode = if repair { CheckMode::Repair } else { CheckMode::Report };
+    let report = engine.store().check(mode, &mut |_| {})?;
+    let findings = report
+        .findings
+        .into_iter()
+        .map(|finding| CheckFinding {
+            object: finding.path.display().to_string(),
+            problem: finding.problem.to_string(),
+            needed_by: finding.images,
+            repaired: match finding.outcome {
+                Outcome::Reported => None,
+                Outcome::Restored => Some("restored".to_owned()),
+                Outcome::Removed => Some("removed, with everything that needs it".to_owned()),
+                Outcome::Kept => Some("kept: a container needs it, or all metadata would have to go".to_owned()),
+            },
+        })
+        .collect();
+    Ok(CheckReport { checked: report.blobs + report.layers, findings, platforms: Vec::new() })
+}
