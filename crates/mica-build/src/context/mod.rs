@@ -110,6 +110,23 @@ impl LocalContext {
         self.cache.get_or_init(|| self.cache_file.as_deref().map(StatCache::load).unwrap_or_default())
     }
 
+    /// An entry as the tree shows it; with the digest that its identity is remembered for.
+    fn node<'a>(&self, item: &'a Item) -> Node<'a> {
+        let mut digest = None;
+        let kind = match &item.kind {
+            ItemKind::File => {
+                digest = self.cache().get(&item.identity);
+                NodeKind::File { size_bytes: item.identity.size_bytes }
+            }
+            ItemKind::Directory { .. } => NodeKind::Directory,
+            ItemKind::Symlink { target } => NodeKind::Symlink { target },
+            ItemKind::CharDevice { major, minor } => NodeKind::CharDevice { major: *major, minor: *minor },
+            ItemKind::BlockDevice { major, minor } => NodeKind::BlockDevice { major: *major, minor: *minor },
+            ItemKind::Fifo => NodeKind::Fifo,
+        };
+        Node { kind, mode: item.mode, uid: 0, gid: 0, mtime: item.identity.mtime, xattrs: None, digest }
+    }
+
     /// Finds an entry; `None` for what is missing, excluded or below something that is no directory.
     fn find(&self, path: &[u8]) -> io::Result<Option<&Item>> {
         let mut directory = &self.top;
@@ -173,9 +190,17 @@ impl Tree for LocalContext {
             let stat = self.root().stat(b"").map_err(TreeError::io("read", path))?;
             let mtime = Identity::of(&stat).mtime;
             let mode = stat.st_mode & 0o7777;
-            return Ok(Some(Node { kind: NodeKind::Directory, mode, uid: 0, gid: 0, mtime, xattrs: None }));
+            return Ok(Some(Node {
+                kind: NodeKind::Directory,
+                mode,
+                uid: 0,
+                gid: 0,
+                mtime,
+                xattrs: None,
+                digest: None,
+            }));
         }
-        Ok(self.find(path).map_err(TreeError::io("read", path))?.map(Node::from))
+        Ok(self.find(path).map_err(TreeError::io("read", path))?.map(|item| self.node(item)))
     }
 
     fn children<'a>(&'a self, directory: &'a [u8]) -> Result<Vec<(&'a [u8], Node<'a>)>, TreeError> {
@@ -183,7 +208,7 @@ impl Tree for LocalContext {
             let mut children = Vec::new();
             for item in self.listing(directory)? {
                 if self.exists(&scan::child(directory, item), item)? {
-                    children.push((&*item.name, Node::from(item)));
+                    children.push((&*item.name, self.node(item)));
                 }
             }
             Ok(children)
@@ -218,20 +243,6 @@ impl Tree for LocalContext {
                 Some(Expectation::Identity(item.identity))
             }
         }
-    }
-}
-
-impl<'a> From<&'a Item> for Node<'a> {
-    fn from(item: &'a Item) -> Self {
-        let kind = match &item.kind {
-            ItemKind::File => NodeKind::File { size_bytes: item.identity.size_bytes },
-            ItemKind::Directory { .. } => NodeKind::Directory,
-            ItemKind::Symlink { target } => NodeKind::Symlink { target },
-            ItemKind::CharDevice { major, minor } => NodeKind::CharDevice { major: *major, minor: *minor },
-            ItemKind::BlockDevice { major, minor } => NodeKind::BlockDevice { major: *major, minor: *minor },
-            ItemKind::Fifo => NodeKind::Fifo,
-        };
-        Self { kind, mode: item.mode, uid: 0, gid: 0, mtime: item.identity.mtime, xattrs: None }
     }
 }
 

@@ -45,8 +45,11 @@ impl StatCache {
     /// Returns the digest of the file with this identity.
     pub(super) fn get(&self, identity: &Identity) -> Option<ContentDigest> {
         let records = self.records.as_chunks::<RECORD_BYTES>().0;
-        let found = records.binary_search_by(|record| decode(record).0.cmp(identity)).ok()?;
-        Some(decode(&records[found]).1)
+        // The inode nearly always decides; the rest is parsed for the one record it leads to.
+        let key = (identity.device, identity.inode);
+        let first = records.partition_point(|record| (word(record, 0), word(record, 8)) < key);
+        let same = records[first..].iter().take_while(|record| (word(record, 0), word(record, 8)) == key);
+        same.map(decode).find(|(known, _)| known == identity).map(|(_, digest)| digest)
     }
 
     /// The number of records.
@@ -97,12 +100,20 @@ fn encode(bytes: &mut Vec<u8>, identity: &Identity, digest: ContentDigest) {
 }
 
 fn decode(record: &[u8; RECORD_BYTES]) -> (Identity, ContentDigest) {
-    let word = |at: usize| u64::from_le_bytes(record[at..at + 8].try_into().expect("eight bytes"));
     let half = |at: usize| u32::from_le_bytes(record[at..at + 4].try_into().expect("four bytes"));
-    let time = |at: usize| Timestamp { seconds: word(at).cast_signed(), nanoseconds: half(at + 8) };
-    let identity =
-        Identity { device: word(0), inode: word(8), size_bytes: word(16), mtime: time(24), ctime: time(36) };
+    let time = |at| Timestamp { seconds: word(record, at).cast_signed(), nanoseconds: half(at + 8) };
+    let identity = Identity {
+        device: word(record, 0),
+        inode: word(record, 8),
+        size_bytes: word(record, 16),
+        mtime: time(24),
+        ctime: time(36),
+    };
     (identity, ContentDigest(record[48..].try_into().expect("32 bytes")))
+}
+
+fn word(record: &[u8; RECORD_BYTES], at: usize) -> u64 {
+    u64::from_le_bytes(record[at..at + 8].try_into().expect("eight bytes"))
 }
 
 #[cfg(test)]

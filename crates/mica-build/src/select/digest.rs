@@ -37,9 +37,9 @@ pub fn selection_digest(tree: &dyn Tree, selection: &Selection) -> Result<[u8; 3
 
 /// A selected path before the digests of bytes are known.
 enum Part {
-    /// A regular file; its bytes are number `index` of all files.
+    /// A regular file that has to be read; its bytes are number `index` of those.
     File { header: Vec<u8>, index: usize },
-    /// Something without bytes, ready.
+    /// Something without bytes, or with known ones: ready.
     Other([u8; 32]),
     /// A directory.
     Directory { header: Vec<u8>, children: Vec<(Vec<u8>, Part)> },
@@ -92,6 +92,11 @@ impl Collector<'_> {
                 Ok(Some(Part::Directory { header, children }))
             }
             (_, NodeKind::File { .. }) => {
+                if let Some(digest) = node.digest {
+                    self.header(node);
+                    self.buffer.extend_from_slice(&digest.0);
+                    return Ok(Some(Part::Other(*blake3::hash(&self.buffer).as_bytes())));
+                }
                 let header = self.header(node).to_vec();
                 self.files.push(path.to_vec());
                 Ok(Some(Part::File { header, index: self.files.len() - 1 }))

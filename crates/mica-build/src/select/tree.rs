@@ -25,6 +25,8 @@ pub struct Node<'a> {
     pub mtime: Timestamp,
     /// Extended attributes; local contexts have none.
     pub xattrs: Option<&'a BTreeMap<Vec<u8>, Vec<u8>>>,
+    /// Of a file: the digest of its bytes, if it is known without reading; else see [`Tree::digests`].
+    pub digest: Option<ContentDigest>,
 }
 
 /// What a path of a tree is.
@@ -138,7 +140,9 @@ impl<'a> From<&'a Entry> for Node<'a> {
             // A view resolves hard links and applies whiteouts, so neither is ever met.
             Kind::Hardlink { .. } | Kind::Whiteout => NodeKind::File { size_bytes: 0 },
         };
+        let digest = if let Kind::File { digest, .. } = entry.kind { digest } else { None };
         Self {
+            digest,
             kind,
             mode: entry.mode,
             uid: entry.uid,
