@@ -12,7 +12,7 @@ use mica_sys::root::{Root, Timestamp};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
-use crate::apply::{Applier, ApplyError, CopyError, Metadata, clean, copy_data, create};
+use crate::apply::{Applier, ApplyError, CopyError, Metadata, clean_rooted, copy_data, create};
 use crate::compress::decompress;
 use crate::directories::{c_name, open_directory};
 use crate::limits::{Cancelled, LimitExceeded, Limits};
@@ -32,6 +32,10 @@ pub struct ExtractOptions {
     pub owners: OwnerPolicy,
     /// Whether device nodes are made.
     pub devices: bool,
+    /// Gives what is at or below the first path (in the archive) the second one; an empty one is the destination.
+    pub rename: Option<(Vec<u8>, Vec<u8>)>,
+    /// Refuse to put a directory in the place of something else, or something else in that of a directory.
+    pub keep_kinds: bool,
 }
 
 /// What was unpacked.
@@ -107,7 +111,7 @@ impl<R: io::BufRead> Unpacking<'_, R> {
             if (self.cancel)() {
                 return Err(ApplyError::Cancelled);
             }
-            let path = clean(&member.name, &self.options.limits)?;
+            let path = self.renamed(clean_rooted(&member.name, &self.options.limits)?);
             LimitExceeded::check("length of a path", path.len() as u64, self.options.limits.path_bytes)
                 .map_err(TarError::from)?;
             if let Some((uid, gid)) = self.options.chown {
@@ -145,6 +149,7 @@ impl<R: io::BufRead> Unpacking<'_, R> {
             xattrs: member.xattrs,
         };
         let existing = self.existing(name).map_err(failed)?;
+        self.check_kind(existing, &member.kind, path)?;
         if member.kind != MemberKind::Directory || existing.is_some_and(|kind| kind != FileType::Directory) {
             if let MemberKind::Hardlink(target) = &member.kind {
                 return self.hard_link(target, path, name);
@@ -183,6 +188,32 @@ impl<R: io::BufRead> Unpacking<'_, R> {
         }
         self.done.owners.insert(real, (metadata.uid, metadata.gid));
         Ok(())
+    }
+
+    fn renamed(&self, path: Vec<u8>) -> Vec<u8> {
+        let Some((from, to)) = &self.options.rename else { return path };
+        if path == *from {
+            return to.clone();
+        }
+        if from.is_empty() || !path::is_below(&path, from) {
+            return path;
+        }
+        path::join(to, &path[from.len() + 1..])
+    }
+
+    fn check_kind(
+        &self,
+        existing: Option<FileType>,
+        new: &MemberKind,
+        path: &[u8],
+    ) -> Result<(), ApplyError> {
+        let Some(existing) = existing.filter(|_| self.options.keep_kinds) else { return Ok(()) };
+        let (was, is) = (existing == FileType::Directory, *new == MemberKind::Directory);
+        if was == is {
+            return Ok(());
+        }
+        let word = |directory| if directory { "directory" } else { "non-directory" };
+        Err(ApplyError::Occupied { path: path::show(path), existing: word(was), new: word(is) })
     }
 
     /// Opens the directory of a member, making what is missing; links are followed inside the destination.
@@ -289,7 +320,7 @@ impl<R: io::BufRead> Unpacking<'_, R> {
     fn hard_link(&mut self, target: &[u8], path: &[u8], name: &[u8]) -> Result<(), ApplyError> {
         let bad = |why| ApplyError::Link { path: path::show(path), why };
         let failed = |error| refused(path, error);
-        let target = clean(target, &self.options.limits)?;
+        let target = self.renamed(clean_rooted(target, &self.options.limits)?);
         let (from, from_name) = match self.root.parent_of(&target) {
             Ok(found) => found,
             Err(_) => return Err(bad("its target does not exist")),

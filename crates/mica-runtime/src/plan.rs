@@ -54,6 +54,9 @@ pub struct Plan {
     pub init: bool,
     /// Which ids can be used here.
     pub ids: Ids,
+    /// `/dev`, `/proc` and `/sys` stay if they were made for the run. They do in the layers of build steps, as with
+    /// BuildKit; containers leave no trace.
+    pub keeps_standard_directories: bool,
 }
 
 impl Plan {
@@ -82,6 +85,7 @@ impl Plan {
             ulimits: Vec::new(),
             init: false,
             ids: Ids::Root,
+            keeps_standard_directories: false,
         }
     }
 

@@ -104,6 +104,9 @@ pub fn resolve_user(root: &Root, spec: &str, extra_groups: &[String]) -> Result<
     for extra in extra_groups {
         groups.push(find_group(&groups_file, extra)?);
     }
+    // The primary group is in the list of groups as well, as with every login: whoever drops it by setgid(2) must not
+    // lose what belongs to it (CVE-2022-2989).
+    groups.insert(0, gid);
     let mut seen = std::collections::BTreeSet::new();
     groups.retain(|group| seen.insert(*group));
     let home = entry.map(|entry| entry.home.clone()).filter(|home| !home.is_empty());

@@ -1,5 +1,6 @@
 //! The overlay driver: parents and a fresh upper directory, merged by the kernel.
 
+use std::collections::HashSet;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -28,25 +29,20 @@ impl Overlay {
         upper: Option<(&Path, &Path)>,
         at: PathBuf,
     ) -> Result<(Root, Attachment), SnapshotError> {
-        let lowers: Vec<&Path> = parents.iter().rev().map(|layer| layer.fs.as_path()).chain(below).collect();
+        let lowers: Vec<&Path> = distinct(parents).chain(below).collect();
         let spec = OverlaySpec { lowers: &lowers, upper, userxattr: self.userxattr, volatile: true };
         let mounted = mount::overlay(&spec);
         let mounted = mounted.map_err(|source| SnapshotError::Mount { path: at.clone(), source })?;
         let attachment = Attachment::mount(&mounted, at)?;
         Ok((Root::from_fd(mounted), attachment))
     }
-}
 
-impl Driver for Overlay {
-    fn prepare(&self, workspace: &Path, parents: &[LayerDir]) -> Result<Active, SnapshotError> {
-        let (upper, work, merged) = (workspace.join("fs"), workspace.join("work"), workspace.join("merged"));
-        for (directory, mode) in [(&upper, 0o755), (&work, 0o700), (&merged, 0o755)] {
-            make_directory(directory, mode)?;
-        }
-        let below = dress_root(&upper, &view_of(parents))?;
+    /// Mounts the directories of a workspace over `parents`.
+    fn activate(&self, workspace: &Path, parents: &[LayerDir]) -> Result<Active, SnapshotError> {
+        let (upper, work, merged) = (self.upper(workspace), workspace.join("work"), workspace.join("merged"));
         let (root, attachment) = if parents.is_empty() {
             // Nothing to merge with: overlayfs wants a lower, and there is nothing to hide.
-            (below, Attachment::bind(&upper, merged, MountAttr::default())?)
+            (open_root(&upper)?, Attachment::bind(&upper, merged, MountAttr::default())?)
         } else {
             self.mount(parents, None, Some((&upper, &work)), merged)?
         };
@@ -57,6 +53,28 @@ impl Driver for Overlay {
             upper,
             parents: parents.iter().map(|layer| layer.table.clone()).collect(),
         })
+    }
+}
+
+impl Driver for Overlay {
+    fn prepare(&self, workspace: &Path, parents: &[LayerDir]) -> Result<Active, SnapshotError> {
+        let (upper, work, merged) = (workspace.join("fs"), workspace.join("work"), workspace.join("merged"));
+        for (directory, mode) in [(&upper, 0o755), (&work, 0o700), (&merged, 0o755)] {
+            make_directory(directory, mode)?;
+        }
+        dress_root(&upper, &view_of(parents))?;
+        self.activate(workspace, parents)
+    }
+
+    fn resume(&self, workspace: &Path, parents: &[LayerDir]) -> Result<Active, SnapshotError> {
+        // A work directory that a volatile mount has used cannot be used again (`incompat/volatile` in it).
+        remove_directory(workspace, "work")?;
+        make_directory(&workspace.join("work"), 0o700)?;
+        self.activate(workspace, parents)
+    }
+
+    fn upper(&self, workspace: &Path) -> PathBuf {
+        workspace.join("fs")
     }
 
     fn view(&self, workspace: &Path, parents: &[LayerDir]) -> Result<Mounted, SnapshotError> {
@@ -101,6 +119,13 @@ impl Driver for Overlay {
     fn flavour(&self) -> OverlayFlavour {
         if self.userxattr { OverlayFlavour::User } else { OverlayFlavour::Trusted }
     }
+}
+
+/// The layers' files, topmost first, each once: overlayfs refuses a directory that is there twice (`ELOOP`), and of two
+/// equal layers the upper one alone shows the same tree.
+fn distinct(parents: &[LayerDir]) -> impl Iterator<Item = &Path> {
+    let mut seen = HashSet::new();
+    parents.iter().rev().map(|layer| layer.fs.as_path()).filter(move |path| seen.insert(*path))
 }
 
 fn mounted((root, attachment): (Root, Attachment)) -> Mounted {

@@ -20,7 +20,7 @@ use mica_oci::DiffId;
 use mica_sys::root::Root;
 
 pub(crate) use disk::{Applier, CopyError, Metadata, copy_data, create};
-pub(crate) use names::clean;
+pub(crate) use names::clean_rooted;
 pub(crate) use stream::StreamId;
 
 use crate::limits::{Cancelled, Limits};
@@ -113,6 +113,16 @@ pub enum ApplyError {
     NotADirectory {
         /// Path, escaped.
         path: String,
+    },
+    /// Something else is there, and is not to be replaced.
+    #[error("cannot overwrite {existing} {path:?} with {new}")]
+    Occupied {
+        /// Path, escaped.
+        path: String,
+        /// What is there.
+        existing: &'static str,
+        /// What was to come.
+        new: &'static str,
     },
     /// The destination refused something.
     #[error("cannot create {path:?} of the layer")]

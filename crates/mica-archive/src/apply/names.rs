@@ -23,11 +23,23 @@ pub(crate) enum Place {
 /// Refused rather than clamped: no tool that writes layers produces it, and `a/../b` means different files to
 /// different readers when `a` is a link.
 pub(crate) fn clean(name: &[u8], limits: &Limits) -> Result<Vec<u8>, ApplyError> {
-    let mut clean = Vec::with_capacity(name.len());
+    if name.split(|&byte| byte == b'/').any(|component| component == b"..") {
+        return Err(bad(name, "it climbs out of its directory"));
+    }
+    clean_rooted(name, limits)
+}
+
+/// Returns a member's name as a path in the destination: `..` ends there. What `ADD` unpacks is made by people, and
+/// the reference contains such names instead of refusing them.
+pub(crate) fn clean_rooted(name: &[u8], limits: &Limits) -> Result<Vec<u8>, ApplyError> {
+    let mut clean: Vec<u8> = Vec::with_capacity(name.len());
     for component in name.split(|&byte| byte == b'/') {
         match component {
             b"" | b"." => continue,
-            b".." => return Err(bad(name, "it climbs out of its directory")),
+            b".." => {
+                clean.truncate(clean.iter().rposition(|&byte| byte == b'/').unwrap_or(0));
+                continue;
+            }
             _ => {}
         }
         if component.contains(&0) {

@@ -69,6 +69,7 @@ impl Operations<'_> {
         plan.ulimits = op.ulimits.iter().map(|text| ulimit(text)).collect::<Result<_, _>>()?;
         plan.limits.pids = None;
         plan.ids = self.workshop.ids;
+        plan.keeps_standard_directories = true;
         Ok(plan)
     }
 

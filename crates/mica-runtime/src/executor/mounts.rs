@@ -60,6 +60,9 @@ pub(super) fn standard_target(scene: &mut Scene, root: &Root, name: &str) -> Res
     match root.lstat(name.as_bytes()) {
         Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Directory => {}
         Ok(_) => return Err(StepError::new(step, "the image has something else than a directory there")),
+        Err(error) if error.kind() == io::ErrorKind::NotFound && scene.keeps_standard_directories => {
+            root.create_dir(name.as_bytes(), 0o755).step(step.clone())?;
+        }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(error).step(step),
     }

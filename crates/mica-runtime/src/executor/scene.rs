@@ -14,7 +14,7 @@ use super::mounts::Tree;
 use super::{Step, StepError, kernel, mounts};
 use crate::capability;
 use crate::cgroup::ContainerCgroup;
-use crate::plan::{DEFAULT_PATH, Network, Plan, Seccomp};
+use crate::plan::{DEFAULT_PATH, Ids, Network, Plan, Seccomp};
 use crate::seccomp;
 use crate::stubs::Stubs;
 
@@ -27,6 +27,8 @@ pub(super) struct Scene {
     pub(super) stubs: Stubs,
     pub(super) cgroup: ContainerCgroup,
     pub(super) notices: Vec<String>,
+    /// See [`Plan::keeps_standard_directories`].
+    pub(super) keeps_standard_directories: bool,
 }
 
 /// All that the new process needs, computed before it exists.
@@ -54,11 +56,12 @@ impl Scene {
         let host_mounts = rustix::fs::openat(CWD, "/proc/self/ns/mnt", flags, Mode::empty())
             .step("open the caller's mount namespace")?;
         let (stubs, cgroup) = (Stubs::default(), ContainerCgroup::default());
-        Ok(Self { host_mounts, root: None, stubs, cgroup, notices: Vec::new() })
+        Ok(Self { host_mounts, root: None, stubs, cgroup, notices: Vec::new(), keeps_standard_directories: false })
     }
 
     /// Makes all that can be made before there is a process in the new pid namespace.
     pub(super) fn build(&mut self, plan: &Plan) -> Result<Launch, StepError> {
+        self.keeps_standard_directories = plan.keeps_standard_directories;
         // Whatever reads the host comes before the host is out of sight.
         let filter = filter(plan)?;
         self.cgroup = ContainerCgroup::create(&plan.id, &plan.limits, &mut self.notices);
@@ -137,7 +140,7 @@ fn filter(plan: &Plan) -> Result<Option<Vec<FilterInstruction>>, StepError> {
 /// mounts it), the working directory, which may be in it, and the change of root.
 pub(super) fn complete(plan: &Plan, tree: &Tree, notices: &mut Vec<String>) -> Result<OwnedFd, StepError> {
     kernel::mount_proc(plan, tree, notices)?;
-    let cwd = working_directory(&tree.root, &plan.cwd)?;
+    let cwd = working_directory(&tree.root, plan)?;
     if plan.read_only {
         let attr = mica_sys::mount::MountAttr { read_only: true, ..Default::default() };
         mica_sys::mount::set_attr(tree.root.as_fd(), attr, false)
@@ -149,9 +152,16 @@ pub(super) fn complete(plan: &Plan, tree: &Tree, notices: &mut Vec<String>) -> R
 
 /// Opens the working directory without magic links: no descriptor of ours can be entered through
 /// `/proc/self/fd` (CVE-2024-21626).
-fn working_directory(root: &Root, cwd: &str) -> Result<OwnedFd, StepError> {
+///
+/// What is missing is made for the user of the process, as BuildKit and runc make it.
+fn working_directory(root: &Root, plan: &Plan) -> Result<OwnedFd, StepError> {
+    let cwd = &plan.cwd;
     let step = || format!("enter the working directory {cwd}");
-    root.create_dirs(cwd.as_bytes(), 0o755).step(step())?;
+    for made in root.create_dirs(cwd.as_bytes(), 0o755).step(step())? {
+        if plan.ids != Ids::Single {
+            root.set_owner(&made, plan.user.uid, plan.user.gid).step(step())?;
+        }
+    }
     let flags = OFlags::PATH | OFlags::DIRECTORY;
     root.open_at(cwd.as_bytes(), flags, Mode::empty()).step(step())
 }
