@@ -4,7 +4,7 @@
 //! committing removes from the tree whatever did not change, and what is left are the layer's files.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use mica_archive::{
     DiffOptions, Entry, Kind, Located, NEVER, OverlayFlavour, OwnerLedger, OwnerPolicy, Table, View,
@@ -24,15 +24,23 @@ pub struct Copy;
 
 impl Driver for Copy {
     fn prepare(&self, workspace: &Path, parents: &[LayerDir]) -> Result<Active, SnapshotError> {
+        assemble(&workspace.join("merged"), parents)?;
+        self.resume(workspace, parents)
+    }
+
+    fn resume(&self, workspace: &Path, parents: &[LayerDir]) -> Result<Active, SnapshotError> {
         let merged = workspace.join("merged");
-        let root = assemble(&merged, parents)?;
         Ok(Active {
-            root,
+            root: open_root(&merged)?,
             upper: merged.clone(),
             attachment: Attachment::directory(merged),
             workspace: workspace.to_owned(),
             parents: parents.iter().map(|layer| layer.table.clone()).collect(),
         })
+    }
+
+    fn upper(&self, workspace: &Path) -> PathBuf {
+        workspace.join("merged")
     }
 
     fn view(&self, workspace: &Path, parents: &[LayerDir]) -> Result<Mounted, SnapshotError> {

@@ -28,6 +28,15 @@ pub trait Driver: Send + Sync {
     /// When a directory cannot be made or the layers cannot be mounted.
     fn prepare(&self, workspace: &Path, parents: &[LayerDir]) -> Result<Active, SnapshotError>;
 
+    /// Shows an active snapshot again that was left in `workspace`, by whatever end of the process that had it.
+    ///
+    /// # Errors
+    /// As [`Driver::prepare`].
+    fn resume(&self, workspace: &Path, parents: &[LayerDir]) -> Result<Active, SnapshotError>;
+
+    /// Where the changes of a snapshot in `workspace` are: what [`Driver::changes`] looks at.
+    fn upper(&self, workspace: &Path) -> PathBuf;
+
     /// Shows `parents` merged, to be read only.
     ///
     /// # Errors
@@ -84,7 +93,7 @@ impl Active {
         self.attachment.path()
     }
 
-    /// Where changes are: what [`Driver::changes`] looks at.
+    /// Where changes are: [`Driver::upper`] of the workspace.
     pub fn upper(&self) -> &Path {
         &self.upper
     }

@@ -367,6 +367,24 @@ fn an_unpacked_layer_can_be_stacked() {
 }
 
 #[test]
+fn a_snapshot_left_behind_is_resumed_with_its_changes() {
+    contract("a_snapshot_left_behind_is_resumed_with_its_changes", |stack| {
+        stack.step(base);
+        let workspace = stack.workspace();
+        let left = stack.driver.prepare(&workspace, &stack.layers).unwrap();
+        fs::write(left.path().join("left"), "first").unwrap();
+        drop(left);
+        for _ in 0..2 {
+            let resumed = stack.driver.resume(&workspace, &stack.layers).unwrap();
+            assert_eq!(fs::read(resumed.path().join("left")).unwrap(), b"first");
+            assert_eq!(resumed.upper(), stack.driver.upper(&workspace));
+        }
+        let upper = stack.driver.upper(&workspace);
+        assert_eq!(listed(&stack.driver.changes(&upper, &stack.layers).unwrap()), ["left"]);
+    });
+}
+
+#[test]
 fn a_missing_layer_is_named() {
     if !is_root("a_missing_layer_is_named") {
         return;

@@ -1,7 +1,7 @@
 //! Safe names for system calls: the only crate of mica with `unsafe` code.
 //!
 //! Here: paths below untrusted roots ([`root`]), the new mount API ([`mount`]), namespaces
-//! ([`namespace`]) and process attributes ([`process`]). Not here: any decision. A function of this
+//! ([`namespace`]), process attributes ([`process`]) and signals ([`signals`]). Not here: any decision. A function of this
 //! crate does what its arguments say and returns what the kernel answered.
 //!
 //! `rustix` makes the call wherever it has it; `libc` is used for the rest, with the safety argument
@@ -12,6 +12,7 @@ pub mod namespace;
 pub mod network;
 pub mod process;
 pub mod root;
+pub mod signals;
 
 use std::io;
 

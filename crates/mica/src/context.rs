@@ -13,6 +13,7 @@ use crate::environment::Environment;
 use crate::failure::{Failure, Status, error_text};
 use crate::output::Out;
 use crate::root::Globals;
+use crate::signals::Watch;
 
 /// Opens the engine.
 pub(crate) type Open = fn(&EngineOptions) -> mica_api::Result<Box<dyn Engine>>;
@@ -39,6 +40,7 @@ pub(crate) struct Cx {
     config: OnceCell<DockerConfig>,
     engine: OnceCell<Box<dyn Engine>>,
     open: Open,
+    watch: OnceCell<Option<Watch>>,
 }
 
 impl Cx {
@@ -57,14 +59,27 @@ impl Cx {
             config: OnceCell::new(),
             engine: OnceCell::new(),
             open,
+            watch: OnceCell::new(),
         }
     }
 
     /// The engine.
     ///
+    /// From then on, signals that ask this process to end trip [`Cx::cancel`].
+    ///
     /// # Errors
     /// It cannot be opened, or another one is asked for by `DOCKER_HOST` or a named context.
     pub(crate) fn engine(&self) -> Result<&dyn Engine, Failure> {
+        let engine = self.engine_with_signals()?;
+        self.watch.get_or_init(|| Watch::start(&self.cancel));
+        Ok(engine)
+    }
+
+    /// The engine, for an operation that deals with signals itself.
+    ///
+    /// # Errors
+    /// Those of [`Cx::engine`].
+    pub(crate) fn engine_with_signals(&self) -> Result<&dyn Engine, Failure> {
         if let Some(engine) = self.engine.get() {
             return Ok(engine.as_ref());
         }
@@ -73,8 +88,12 @@ impl Cx {
         let root = root.unwrap_or_else(|| self.environment.default_root());
         let root = std::path::absolute(&root).unwrap_or(root);
         let engine = (self.open)(&EngineOptions { root, caller: self.environment.caller() })?;
-        crate::signals::watch(&self.cancel);
         Ok(self.engine.get_or_init(|| engine).as_ref())
+    }
+
+    /// The signal that asked this process to stop, if one did.
+    pub(crate) fn signal(&self) -> Option<u8> {
+        self.watch.get().and_then(Option::as_ref).and_then(Watch::last)
     }
 
     /// A local socket has nothing behind it that mica needs; another machine cannot be reached yet.
@@ -163,6 +182,7 @@ impl Cx {
             config: OnceCell::from(DockerConfig::default()),
             engine: OnceCell::from(engine),
             open: crate::engine::engine,
+            watch: OnceCell::from(None),
         }
     }
 }

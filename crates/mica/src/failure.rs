@@ -20,6 +20,8 @@ pub(crate) enum Failure {
     Engine(Box<Error>),
     /// The engine said no to `run`: 125, or what 126 and 127 mean (users.md 5).
     Run(Box<Error>),
+    /// The command has no such flag yet: 125, as for flags that do not exist.
+    Refused(Box<Error>),
     /// A build failed: printed in BuildKit's frame (build.md 1.7).
     Build(Box<Error>),
     /// A flag is wrong: exit 125, as docker does.
@@ -63,15 +65,23 @@ impl Failure {
                 Class::Cancelled => 130,
                 _ => 125,
             },
-            Self::Flag(_) => 125,
+            Self::Flag(_) | Self::Refused(_) => 125,
             Self::ReaderGone => 0,
         })
+    }
+
+    /// Whether somebody gave up.
+    pub(crate) fn is_cancelled(&self) -> bool {
+        match self {
+            Self::Engine(error) | Self::Build(error) | Self::Run(error) => error.class == Class::Cancelled,
+            _ => false,
+        }
     }
 
     /// What is printed; empty for a reader that went away.
     pub(crate) fn text(&self) -> String {
         match self {
-            Self::Engine(error) | Self::Run(error) => error_text(error),
+            Self::Engine(error) | Self::Run(error) | Self::Refused(error) => error_text(error),
             Self::Build(error) => build_error_text(error),
             Self::Flag(usage) | Self::Arguments(usage) => usage.text(),
             Self::ReaderGone => String::new(),

@@ -168,9 +168,8 @@ impl Entry {
         for flag in self.foreign.iter().filter(|flag| flag.is_used(matches)) {
             match flag.answer {
                 Answer::Refuse(why) => {
-                    return Err(Error::new(Class::Unsupported, format!("--{} is not supported yet", flag.long))
-                        .why(why)
-                        .into());
+                    let refused = Error::new(Class::Unsupported, format!("--{} is not supported yet", flag.long));
+                    return Err(Failure::Refused(Box::new(refused.why(why))));
                 }
                 Answer::Warn(why) => cx.warn(&format!("WARNING: --{} has no effect: {why}", flag.long)),
             }

@@ -43,7 +43,10 @@ pub(crate) fn run(cx: &mut Cx, args: &[OsString]) -> u8 {
         Err(failure) => {
             // Standard error may be gone as well; the exit code still tells.
             let _unheard = cx.err.text(&failure.text());
-            failure.status().0
+            match (failure.is_cancelled(), cx.signal()) {
+                (true, Some(signal)) => 128 + signal,
+                _ => failure.status().0,
+            }
         }
     }
 }

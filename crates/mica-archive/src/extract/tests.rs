@@ -103,3 +103,29 @@ fn a_tar_is_known_by_its_content() {
     unpack(&directory, &packed).unwrap();
     assert_eq!(std::fs::read(directory.path().join("a")).unwrap(), b"content");
 }
+
+#[test]
+fn the_top_of_an_archive_can_get_another_name() {
+    let tar = TarBytes::default().directory("src/").file("src/a", b"a").link("src/b", b'1', "src/a").end();
+    for (to, file) in [("dst", "dst/b"), ("", "b")] {
+        let directory = TempDir::new().unwrap();
+        let options = ExtractOptions { rename: Some((b"src".to_vec(), to.into())), ..options() };
+        extract(&tar[..], &Root::open(directory.path()).unwrap(), &options, NEVER).unwrap();
+        assert_eq!(std::fs::read(directory.path().join(file)).unwrap(), b"a");
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), if to.is_empty() { 2 } else { 1 });
+    }
+}
+
+#[test]
+fn kinds_can_be_kept() {
+    let directory = TempDir::new().unwrap();
+    std::fs::create_dir(directory.path().join("dir")).unwrap();
+    std::fs::write(directory.path().join("file"), "").unwrap();
+    let options = ExtractOptions { keep_kinds: true, ..options() };
+    let unpack = |tar: TarBytes| extract(&tar.end()[..], &Root::open(directory.path()).unwrap(), &options, NEVER);
+    let error = unpack(TarBytes::default().file("dir", b"")).unwrap_err();
+    assert_eq!(error.to_string(), "cannot overwrite directory \"dir\" with non-directory");
+    let error = unpack(TarBytes::default().directory("file/")).unwrap_err();
+    assert_eq!(error.to_string(), "cannot overwrite non-directory \"file\" with directory");
+    unpack(TarBytes::default().directory("dir/").file("file", b"new")).unwrap();
+}

@@ -17,6 +17,7 @@
 //!   engine does; whoever unpacks the layer takes it for a whiteout.
 //! * Two zero blocks end the stream and nothing pads it: the empty layer is 1024 zero bytes.
 
+mod fields;
 pub(crate) mod header;
 pub(crate) mod pax;
 pub(crate) mod read;

@@ -3,7 +3,7 @@
 use super::header::field;
 use super::pax;
 use super::read::TarError;
-use super::{BLOCK_BYTES, read::number};
+use super::{BLOCK_BYTES, fields::number};
 use crate::limits::LimitExceeded;
 
 /// Stored bytes and where in the file they belong.

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io;
 
 use mica_api::{Cancel, Cancelled};
-use mica_archive::path;
+use mica_archive::{Timestamp, path};
 use mica_solve::CopyAction;
 use rustix::fs::FileType;
 
@@ -155,7 +155,7 @@ impl Copier<'_, '_> {
         match (state, level) {
             (ParentState::Awaited, _) => Ok(()),
             (_, Level::Top) => {
-                self.writer.set_directory_time(target, node.mtime);
+                self.writer.set_directory_time(target, self.top_time(source, &node));
                 Ok(())
             }
             (ParentState::Found, Level::Nested) if verdict == Verdict::Descend => {
@@ -247,6 +247,15 @@ impl Copier<'_, '_> {
         let is_link = matches!(node.kind, NodeKind::Symlink { .. });
         let mode = (!is_link).then(|| self.change.apply(node.mode, kind));
         Attributes { ids: self.ids(node), mode, mtime: node.mtime, xattrs: node.xattrs }
+    }
+
+    /// The time of a destination directory is that of its source; the root of a local context has none, because it
+    /// is no part of the context (and differs between two checkouts).
+    fn top_time(&self, source: &[u8], node: &Node<'_>) -> Timestamp {
+        if source.is_empty() && self.job.source.is_local {
+            return Timestamp { seconds: self.job.action.created_seconds, nanoseconds: 0 };
+        }
+        node.mtime
     }
 
     /// Gives a copy the attributes of its source.

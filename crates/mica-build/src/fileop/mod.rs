@@ -35,23 +35,25 @@ pub struct SourceTree<'a> {
     files: Option<&'a Root>,
     /// How errors name it.
     reference: &'a str,
+    /// A directory of the client.
+    is_local: bool,
 }
 
 impl<'a> SourceTree<'a> {
     /// A directory of the client, under the name the build knows it by.
     pub fn local(context: &'a LocalContext, name: &'a str) -> Self {
-        Self { tree: context, files: Some(context.root()), reference: name }
+        Self { tree: context, files: Some(context.root()), reference: name, is_local: true }
     }
 
     /// A snapshot: its merged tables, and the root it is mounted at.
     pub fn snapshot(view: &'a View, root: &'a Root) -> Self {
-        Self { tree: view, files: Some(root), reference: "snapshot" }
+        Self { tree: view, files: Some(root), reference: "snapshot", is_local: false }
     }
 
     /// The empty root.
     pub fn scratch() -> Self {
         static EMPTY: LazyLock<View> = LazyLock::new(View::empty);
-        Self { tree: &*EMPTY, files: None, reference: "scratch" }
+        Self { tree: &*EMPTY, files: None, reference: "scratch", is_local: false }
     }
 }
 

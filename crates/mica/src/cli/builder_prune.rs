@@ -59,11 +59,12 @@ impl Verb for BuilderPruneArgs {
 
     fn run(self, cx: &Cx) -> Outcome {
         let request = self.request(cx)?;
-        if !self.force {
-            confirm::confirm(cx, match self.all {
-                true => "WARNING! This will remove all build cache.",
-                false => "WARNING! This will remove all dangling build cache.",
-            })?;
+        let warning = match self.all {
+            true => "WARNING! This will remove all build cache.",
+            false => "WARNING! This will remove all dangling build cache.",
+        };
+        if !self.force && !confirm::confirm(cx, warning)? {
+            return Ok(Status::default());
         }
         let report = cx.engine()?.prune_cache(request, &cx.cancel)?;
         let mut text = String::new();

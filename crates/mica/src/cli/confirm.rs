@@ -2,7 +2,7 @@
 
 use std::io::BufRead;
 
-use mica_api::{Class, Error, PruneReport, RemovedImage};
+use mica_api::{PruneReport, RemovedImage};
 
 use crate::context::Cx;
 use crate::failure::Failure;
@@ -11,8 +11,8 @@ use crate::format::units;
 /// Asks on standard output, as docker does; anything but `y` or `yes` is no.
 ///
 /// # Errors
-/// Nobody is there to answer, or the answer is no.
-pub(super) fn confirm(cx: &Cx, warning: &str) -> Result<(), Failure> {
+/// The question cannot be written.
+pub(super) fn confirm(cx: &Cx, warning: &str) -> Result<bool, Failure> {
     cx.out.text(&format!("{warning}\nAre you sure you want to continue? [y/N] "))?;
     let mut answer = String::new();
     // An answer that cannot be read is no answer.
@@ -20,10 +20,7 @@ pub(super) fn confirm(cx: &Cx, warning: &str) -> Result<(), Failure> {
     if !cx.stdin_is_terminal {
         cx.out.line("")?;
     }
-    match answer.trim().to_lowercase().as_str() {
-        "y" | "yes" => Ok(()),
-        _ => Err(Error::new(Class::Cancelled, "operation was not confirmed").hint("-f does not ask").into()),
-    }
+    Ok(matches!(answer.trim().to_lowercase().as_str(), "y" | "yes"))
 }
 
 /// What a prune removed, in docker's words.

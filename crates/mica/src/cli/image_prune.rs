@@ -30,11 +30,12 @@ impl Verb for ImagePruneArgs {
         let filters: Result<Vec<_>, Error> =
             self.filter.iter().map(|filter| super::images::image_filter(filter, cx)).collect();
         let request = PruneImages { all: self.all, filters: filters? };
-        if !self.force {
-            confirm::confirm(cx, match self.all {
-                true => "WARNING! This will remove all images without at least one container associated to them.",
-                false => "WARNING! This will remove all dangling images.",
-            })?;
+        let warning = match self.all {
+            true => "WARNING! This will remove all images without at least one container associated to them.",
+            false => "WARNING! This will remove all dangling images.",
+        };
+        if !self.force && !confirm::confirm(cx, warning)? {
+            return Ok(Status::default());
         }
         let report = cx.engine()?.prune_images(request, &cx.cancel)?;
         cx.out.text(&confirm::report(&report))?;

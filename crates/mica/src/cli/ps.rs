@@ -1,10 +1,13 @@
 //! `mica ps`: list containers.
 
-use mica_api::{Class, ContainerState, ContainerSummary, Error};
+use std::collections::HashMap;
+
+use mica_api::{Class, ContainerState, ContainerSummary, Error, ListImages};
+use mica_oci::Digest;
 use serde_json::{Map, Value, json};
 
 use crate::context::Cx;
-use crate::failure::{Outcome, Status};
+use crate::failure::{Failure, Outcome, Status};
 use crate::flags::Verb;
 use crate::format::listing::{Column, Format, Listing};
 use crate::format::template::LABELS;
@@ -68,7 +71,19 @@ impl PsArgs {
         (self.all || limit.is_some() || by_state, limit)
     }
 
-    fn row(&self, container: &ContainerSummary, cx: &Cx) -> Value {
+    /// Bytes of each image, for "virtual" sizes; they are only asked for when shown.
+    fn image_sizes(&self, cx: &Cx) -> Result<HashMap<Digest, u64>, Failure> {
+        let shown = self.size || self.format.as_deref().is_some_and(|template| template.contains(".Size"));
+        if !shown {
+            return Ok(HashMap::new());
+        }
+        let images = cx.engine()?.images(ListImages { all: true, ..ListImages::default() })?;
+        Ok(images.into_iter().map(|image| (image.id, image.size_bytes)).collect())
+    }
+
+    fn row(&self, container: &ContainerSummary, images: &HashMap<Digest, u64>, cx: &Cx) -> Value {
+        let own_bytes = container.size_bytes.unwrap_or_default();
+        let virtual_bytes = own_bytes + images.get(&container.image_id).copied().unwrap_or_default();
         let labels: Map<String, Value> =
             container.labels.iter().map(|(key, value)| (key.clone(), json!(value))).collect();
         let label_list: Vec<String> =
@@ -88,8 +103,7 @@ impl PsArgs {
             "State": state(container.state),
             "Status": status(container, cx),
             "Names": container.name,
-            "Size": format!("{} (virtual {})", units::size3(container.size_bytes.unwrap_or_default()),
-                            units::size3(container.size_bytes.unwrap_or_default())),
+            "Size": format!("{} (virtual {})", units::size3(own_bytes), units::size3(virtual_bytes)),
             "Labels": label_list.join(","),
             "Mounts": mounts.join(","),
             "Networks": container.networks.join(","),
@@ -199,10 +213,11 @@ impl Verb for PsArgs {
     fn run(self, cx: &Cx) -> Outcome {
         let (all, limit) = self.scope();
         let containers = cx.engine()?.containers(all)?;
+        let images = self.image_sizes(cx)?;
         let mut rows = Vec::new();
         for container in &containers {
             if keep(container, &self.filter)? {
-                rows.push(self.row(container, cx));
+                rows.push(self.row(container, &images, cx));
             }
         }
         rows.truncate(limit.unwrap_or(usize::MAX));

@@ -19,6 +19,17 @@ pub(crate) struct PruneArgs {
     force: bool,
 }
 
+impl PruneArgs {
+    fn warning(&self) -> String {
+        let images = match self.all {
+            true => "all images without at least one container associated to them",
+            false => "all dangling images",
+        };
+        let cache = if self.all { "all build cache" } else { "unused build cache" };
+        format!("WARNING! This will remove:\n  - all stopped containers\n  - {images}\n  - {cache}\n")
+    }
+}
+
 impl Verb for PruneArgs {
     const USAGE: &'static str = "[OPTIONS]";
     const FOREIGN: &'static [Foreign] = &[
@@ -27,15 +38,8 @@ impl Verb for PruneArgs {
     ];
 
     fn run(self, cx: &Cx) -> Outcome {
-        if !self.force {
-            let images = match self.all {
-                true => "all images without at least one container associated to them",
-                false => "all dangling images",
-            };
-            let cache = if self.all { "all build cache" } else { "unused build cache" };
-            confirm::confirm(cx, &format!(
-                "WARNING! This will remove:\n  - all stopped containers\n  - {images}\n  - {cache}\n"
-            ))?;
+        if !self.force && !confirm::confirm(cx, &self.warning())? {
+            return Ok(Status::default());
         }
         let report = cx.engine()?.prune_system(SystemPrune { all: self.all }, &cx.cancel)?;
         cx.out.text(&confirm::report(&report))?;

@@ -6,7 +6,7 @@ use mica_api::*;
 use mica_oci::{ContainerConfig, Digest, Platform};
 use serde_json::json;
 
-use super::recorded;
+use super::{recorded, tars};
 
 /// 2023-11-14T22:13:20Z: the clock of the tests.
 const NOW: i64 = 1_700_000_000;
@@ -285,7 +285,7 @@ impl Engine for FakeEngine {
         if request.path == "/missing" {
             return missing("file", &request.path);
         }
-        super::recorded::write_tar(request.output);
+        tars::write(request.output);
         Ok(())
     }
 
@@ -300,7 +300,7 @@ impl Engine for FakeEngine {
             request.source_is_directory,
             request.contents_only,
             request.archive,
-            super::recorded::tar_names(&tar)
+            tars::members(&tar)
         ));
         Ok(())
     }

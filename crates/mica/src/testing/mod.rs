@@ -2,6 +2,7 @@
 
 mod fake;
 pub(crate) mod recorded;
+mod tars;
 
 use std::ffi::OsString;
 use std::path::PathBuf;

@@ -1,7 +1,5 @@
 //! Builds, event by event, and what renderers make of them.
 
-use std::os::fd::OwnedFd;
-
 use mica_api::{Event, LogStream, StatusUpdate, Timestamp, VertexUpdate};
 use mica_oci::Digest;
 
@@ -179,10 +177,3 @@ pub(crate) fn frame_after(renderer: &mut dyn Renderer, events: &[Event]) -> Stri
     renderer.frame(&mut trace, now, Phase::Running)
 }
 
-/// Writes a tar of `data/`, `data/file`, `data/link`.
-pub(crate) fn write_tar(_output: OwnedFd) {}
-
-/// The names of a tar's members.
-pub(crate) fn tar_names(_tar: &[u8]) -> Vec<String> {
-    Vec::new()
-}

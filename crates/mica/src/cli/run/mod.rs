@@ -150,7 +150,8 @@ impl Verb for RunArgs {
         let io = io(request.interactive || request.terminal).map_err(|error| {
             as_run(crate::failure::io_failure("cannot hand standard streams to the container", &error))
         })?;
-        let engine = cx.engine().map_err(as_run)?;
+        // The engine passes signals on to the program.
+        let engine = cx.engine_with_signals().map_err(as_run)?;
         match engine.run(request, io, &cx.cancel, &Notices(cx.err.clone())) {
             Ok(exit) => Ok(Status(exit.code)),
             Err(error) => Err(Failure::Run(Box::new(error))),
@@ -202,7 +203,7 @@ mod tests {
     #[test]
     fn flags_after_the_image_belong_to_the_program() {
         let bench = Bench::new();
-        assert_eq!(bench.run(&["run", "-it=false", "--rm", "app", "ls", "--rm", "-la"]).status, 0);
+        assert_eq!(bench.run(&["run", "-it=false", "--rm", "app", "ls", "--rm", "-la"]).text(), "exit 0\n");
         assert!(bench.calls().contains(r#"command: ["ls", "--rm", "-la"]"#), "{}", bench.calls());
     }
 

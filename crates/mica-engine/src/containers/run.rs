@@ -1,0 +1,175 @@
+//! `run`: a container in the foreground, from its record to its end.
+
+use std::os::fd::AsFd;
+
+use mica_api::{Cancel, Class, Error, Event, EventSink, Exit, Result, RunIo, RunRequest, Timestamp};
+use mica_runtime::{Input, Output, Plan, Running, Runtime, RuntimeError, Stdio};
+use mica_snapshot::Active;
+use mica_store::ContainerError;
+use mica_sys::signals::SignalQueue;
+
+use super::control::Control;
+use super::log::{self, LogWriter};
+use super::relay::{self, Relay};
+use super::start::{self, Created};
+use super::state::{self, Life, Process, State};
+use super::{options, plan};
+use crate::LocalEngine;
+
+/// `run`.
+pub(crate) fn run(
+    engine: &LocalEngine,
+    request: RunRequest,
+    io: RunIo,
+    cancel: &Cancel,
+    events: &dyn EventSink,
+) -> Result<Exit> {
+    cancel.check()?;
+    start::check_cid_file(request.cid_file.as_deref())?;
+    let lease = engine.store().lease()?;
+    let created = start::create(engine, request, &lease)?;
+    // The container's own row protects its layers from here on.
+    drop(lease);
+    let outcome = Session { engine, created: &created, cancel, events }.run(io);
+    if created.spec.remove {
+        remove_own(engine, created.id.as_str())?;
+    }
+    outcome
+}
+
+/// `--rm`: whoever removed it before was asked to.
+fn remove_own(engine: &LocalEngine, id: &str) -> Result<()> {
+    loop {
+        let removed = engine.store().find_container(id).and_then(|seen| engine.store().remove_container(&seen));
+        match removed {
+            Err(ContainerError::Changed(_)) => {}
+            Err(ContainerError::NotFound(_)) => return Ok(()),
+            other => return Ok(other?),
+        }
+    }
+}
+
+/// One start of a container.
+struct Session<'a> {
+    engine: &'a LocalEngine,
+    created: &'a Created,
+    cancel: &'a Cancel,
+    events: &'a dyn EventSink,
+}
+
+impl Session<'_> {
+    fn run(&self, io: RunIo) -> Result<Exit> {
+        let mut state = State::default();
+        let outcome = self.start_and_wait(io, &mut state);
+        if let Err(error) = &outcome {
+            state.error = error.to_string();
+            state.exit_code = Some(exit_code_of(error));
+            if state.started.is_some() {
+                state.life = Life::Exited;
+            }
+        }
+        match (state::record(self.engine.store(), self.created.id.as_str(), &state), outcome) {
+            (_, Err(error)) => Err(error),
+            // Removed by force, which is why it ended.
+            (Err(error), Ok(exit)) if error.class == Class::NotFound => Ok(exit),
+            (recorded, Ok(exit)) => recorded.map(|()| exit),
+        }
+    }
+
+    fn start_and_wait(&self, io: RunIo, state: &mut State) -> Result<Exit> {
+        let parents = self.engine.workshop.layer_dirs(&self.created.layers)?;
+        let active = self.engine.workshop.driver.prepare(&self.created.directory, &parents)?;
+        let plan = plan::plan(self.engine, self.created.id.as_str(), &self.created.spec, &active)?;
+        let unusable = |error: std::io::Error| {
+            Error::new(Class::Internal, "cannot run the container").why(error.to_string())
+        };
+        let mut log = LogWriter::create(&log::path(&self.created.directory, self.created.id.as_str()))
+            .map_err(unusable)?;
+        // Before anything is started: helper and container must not get what the terminal sends to all of us.
+        let signals = SignalQueue::collect(&relay::collected()).map_err(unusable)?;
+        let io = RunIo { stdin: io.stdin.filter(|_| self.created.spec.interactive), ..io };
+        let mut running = self.spawn(&plan, &active)?;
+        self.record_start(&running, state)?;
+        let raw = match self.created.spec.terminal {
+            true => relay::raw_mode(io.stdin.as_ref().map(AsFd::as_fd)).map_err(unusable)?,
+            false => None,
+        };
+        let relay = Relay {
+            running: &mut running,
+            signals: &signals,
+            control: self.control(),
+            root: active.root(),
+            stop_signal: rustix::process::Signal::TERM.as_raw(),
+            cancel: self.cancel,
+            events: self.events,
+        };
+        let relayed = relay.run(io, &mut log);
+        drop(raw);
+        if relayed.is_err() {
+            running.kill(rustix::process::Signal::KILL.as_raw()).map_err(unusable)?;
+        }
+        let status = running.wait();
+        let finished = log.finish();
+        relayed.and(finished).map_err(unusable)?;
+        let code = u8::try_from(status?.code & 0xff).unwrap_or(u8::MAX);
+        state.life = Life::Exited;
+        state.finished = Some(Timestamp::now());
+        state.exit_code = Some(code);
+        state.mountpoints.clear();
+        Ok(Exit { code })
+    }
+
+    fn spawn(&self, plan: &Plan, active: &Active) -> Result<Running> {
+        let runtime = options::runtime(self.created.spec.runtime.as_deref(), &self.engine.workshop.runtime);
+        let stdin = if self.created.spec.interactive { Input::Pipe } else { Input::Empty };
+        let stdio = Stdio { stdin, stdout: Output::Pipe, stderr: Output::Pipe };
+        let running = mica_runtime::spawn(plan, stdio, &runtime).map_err(|error| match error {
+            RuntimeError::Exec(failure) => mica_build::explain(&failure, plan, active.root()),
+            other => failed_to_start(&other, &runtime),
+        })?;
+        for notice in running.notices() {
+            self.events.event(Event::Notice(notice.clone()));
+        }
+        Ok(running)
+    }
+
+    fn record_start(&self, running: &Running, state: &mut State) -> Result<()> {
+        state.started = Some(Timestamp::now());
+        state.mountpoints = running.mountpoints_created().to_vec();
+        // A process that has ended already cannot be asked, and need not be known.
+        if let Ok(start_time) = running.start_time() {
+            state.life = Life::Running(Process::now(running.pid(), start_time));
+            state::record(self.engine.store(), self.created.id.as_str(), state)?;
+        }
+        Ok(())
+    }
+
+    /// Without the socket other processes cannot reach into the container, but it runs.
+    fn control(&self) -> Option<Control> {
+        match Control::listen(&self.created.directory) {
+            Ok(control) => Some(control),
+            Err(error) => {
+                let text = format!("`cp` and `rm -f` will not reach this container while it runs: {error}");
+                self.events.event(Event::Notice(text));
+                None
+            }
+        }
+    }
+}
+
+fn failed_to_start(error: &RuntimeError, runtime: &Runtime) -> Error {
+    let shown = Error::from_fault(error);
+    match runtime {
+        Runtime::Own => shown,
+        Runtime::External(path) => shown.context(format!("cannot run the container with {}", path.display())),
+    }
+}
+
+/// The exit code that `run` ends with for an error, for the record.
+fn exit_code_of(error: &Error) -> u8 {
+    match error.class {
+        Class::CommandNotFound => 127,
+        Class::CommandNotInvocable => 126,
+        _ => 125,
+    }
+}
