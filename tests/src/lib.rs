@@ -1,1 +1,36 @@
 //! Black-box tests of the mica binary.
+//!
+//! Every test runs the real program on a store of its own. The base image `base` is made once per test
+//! program, by `mica pack` and one small build; stores that start with it are copies.
+
+mod base;
+mod build;
+mod tree;
+
+pub use base::{empty, with_base, with_base_as};
+pub use build::{Build, Built};
+pub use tree::Tree;
+
+use mica_testkit::Output;
+
+/// Reads a text with one JSON object per line.
+///
+/// # Panics
+/// If a line is no JSON.
+#[track_caller]
+pub fn json_lines(output: &Output) -> Vec<serde_json::Value> {
+    let text = output.stdout_text();
+    let parse = |line: &str| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error} in {line}"));
+    text.lines().map(parse).collect()
+}
+
+/// Demands that a text holds all of some parts, in any order.
+///
+/// # Panics
+/// If a part is missing, with the whole text.
+#[track_caller]
+pub fn holds(text: &str, parts: &[&str]) {
+    for part in parts {
+        assert!(text.contains(part), "no {part:?} in:\n{text}");
+    }
+}

@@ -1,0 +1,104 @@
+//! The base image, and stores that start with it.
+
+use std::fs::{File, Permissions};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+use mica_testkit::{Mica, User, needs_root, peer};
+
+const BUSYBOX: &str = "/usr/bin/busybox";
+
+/// What turns the packed busybox into an image with a shell and users.
+const DOCKERFILE: &str = r#"FROM packed
+RUN ["/usr/bin/busybox", "sh", "-c", "busybox mkdir -p /bin && busybox --install -s /bin"]
+RUN <<END
+printf 'root:x:0:0:root:/root:/bin/sh\nann:x:1000:1001:Ann:/home/ann:/bin/sh\n' > /etc/passwd
+printf 'root:x:0:\nann:x:1001:\nwheel:x:10:ann\n' > /etc/group
+END
+"#;
+
+/// The store and the archive that the others are made from.
+struct Template {
+    store: PathBuf,
+    archive: PathBuf,
+}
+
+/// Made once per binary under test, beside the tests: test programs share it.
+fn template() -> &'static Template {
+    static TEMPLATE: OnceLock<Template> = OnceLock::new();
+    TEMPLATE.get_or_init(|| {
+        let test = std::env::current_exe().expect("a test is a file");
+        let shared = test.ancestors().nth(2).expect("a test is in <profile>/deps").join("mica-tests-base");
+        std::fs::create_dir_all(&shared).expect("room beside the tests");
+        let lock = File::create(shared.join("lock")).expect("room beside the tests");
+        lock.lock().expect("a lock");
+        let mica = Mica::new();
+        let version = version_of(&mica);
+        let template = Template { store: shared.join("store"), archive: shared.join("base.tar") };
+        if std::fs::read_to_string(shared.join("version")).ok() != Some(version.clone()) {
+            let _ = std::fs::remove_dir_all(&template.store);
+            make(mica.env("MICA_ROOT", &template.store), &template.archive);
+            std::fs::write(shared.join("version"), version).expect("room beside the tests");
+        }
+        template
+    })
+}
+
+/// What changes with the binary under test.
+fn version_of(mica: &Mica) -> String {
+    let command = mica.command(["version"]);
+    let found = std::fs::metadata(command.get_program()).expect("the binary");
+    format!("{} {} {}", found.len(), found.mtime(), found.mtime_nsec())
+}
+
+fn make(mica: Mica, archive: &Path) {
+    let busybox = peer::find("busybox").expect("looked for before");
+    if busybox == Path::new(BUSYBOX) {
+        mica.run(["pack", BUSYBOX, "-t", "packed"]).success();
+    } else {
+        // The Dockerfile names the usual place.
+        let copy = mica.write("busybox", std::fs::read(busybox).expect("busybox"));
+        std::fs::set_permissions(copy, Permissions::from_mode(0o755)).expect("our own file");
+        let dockerfile = mica.write("Dockerfile", format!("FROM scratch\nCOPY busybox {BUSYBOX}\n"));
+        let context = dockerfile.parent().and_then(Path::to_str).expect("our own path");
+        mica.run(["build", "-q", "-t", "packed", context]).success();
+    }
+    mica.run_with_input(["build", "-q", "-t", "base", "-"], DOCKERFILE).success();
+    mica.run(["rmi", "packed"]).success();
+    mica.run(["save", "-o", archive.to_str().expect("a path of ours"), "base"]).success();
+}
+
+/// A store that holds the image `base`, or a counted skip: it needs root and busybox.
+#[track_caller]
+pub fn with_base() -> Option<Mica> {
+    if !needs_root() {
+        return None;
+    }
+    peer::busybox()?;
+    let mica = Mica::new();
+    let copied = Command::new("cp").arg("-a").arg(&template().store).arg(mica.root()).status();
+    assert!(copied.is_ok_and(|status| status.success()), "the template store is copied");
+    Some(mica)
+}
+
+/// A store of another user that holds the image `base`: loaded, because ids differ.
+#[track_caller]
+pub fn with_base_as(user: &User) -> Option<Mica> {
+    if !needs_root() {
+        return None;
+    }
+    peer::busybox()?;
+    let mica = Mica::as_user(user);
+    let archive = mica.write("base.tar", std::fs::read(&template().archive).expect("the base's archive"));
+    mica.run(["load", "-q", "-i", archive.to_str().expect("our own path")]).success();
+    std::fs::remove_file(archive).expect("our own file");
+    Some(mica)
+}
+
+/// An empty store, or a counted skip: it needs root.
+#[track_caller]
+pub fn empty() -> Option<Mica> {
+    needs_root().then(Mica::new)
+}
