@@ -19,7 +19,7 @@ use crate::operation::Operations;
 use crate::progress::Progress;
 use crate::publish::{ImageDraft, publish_manifest, write_manifest};
 use crate::resolve::Bases;
-use crate::{Workshop, export};
+use crate::{Workshop, check_command, export};
 
 /// Builds an image.
 ///
@@ -187,20 +187,49 @@ impl Build<'_> {
             reply.manifest = Some(draft.descriptor.digest.clone());
             let stored = outputs.is_empty() || outputs.iter().any(|output| matches!(output, Output::Store));
             if stored {
-                self.store(&draft)?;
+                self.store(&draft, stack)?;
                 reply.names.clone_from(&self.request.tags);
             }
             for output in outputs {
-                export::archive(self.workshop, output, &draft, &self.request.tags, self.lease, self.progress, self.cancel)?;
+                export::archive(
+                    self.workshop,
+                    output,
+                    &draft,
+                    &self.request.tags,
+                    self.lease,
+                    self.progress,
+                    self.cancel,
+                )?;
             }
         }
         for output in outputs {
             export::files(self.workshop, output, stack, self.lease, self.progress, self.cancel)?;
         }
+        if reply.names.is_empty() {
+            // nothing was published, but the cache records of this build are to outlive a power cut all the same
+            self.workshop.store.make_durable()?;
+        }
         Ok(reply)
     }
 
-    fn store(&self, draft: &ImageDraft) -> Result<(), Error> {
+    /// Says what would stop the image's own command, so that nobody learns it from the first `run`.
+    fn warn_about_command(&self, draft: &ImageDraft, stack: &[LayerId]) -> Result<(), Error> {
+        let mounted = self
+            .workshop
+            .driver
+            .view(&self.workshop.workspace(self.lease)?, &self.workshop.layer_dirs(stack)?)?;
+        if let Some((problem, advice)) = check_command(&draft.config, mounted.root()) {
+            let advice = advice.map(|advice| format!(" ({advice})")).unwrap_or_default();
+            self.progress.tell(Event::Warning {
+                title: "CommandCannotStart".to_owned(),
+                message: format!("The image's command cannot start: {problem}{advice}"),
+                line: None,
+            });
+        }
+        Ok(())
+    }
+
+    fn store(&self, draft: &ImageDraft, stack: &[LayerId]) -> Result<(), Error> {
         let step = self.progress.internal("exporting to image");
         step.status("exporting layers", 0);
         match publish_manifest(self.workshop, draft, &self.request.tags, self.lease) {
@@ -211,7 +240,8 @@ impl Build<'_> {
                     step.status(format!("naming to {name}"), 0);
                 }
                 step.done();
-                Ok(())
+                // an image that was there already has had its warning
+                if published.published.unchanged { Ok(()) } else { self.warn_about_command(draft, stack) }
             }
             Err(error) => {
                 step.failed(error.message.clone());

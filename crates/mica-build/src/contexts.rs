@@ -24,7 +24,11 @@ impl LocalContexts {
     ///
     /// # Errors
     /// A directory that is not there, or an ignore file that is wrong.
-    pub(crate) fn open(store: &Store, inputs: &mut Inputs, named: &[(String, NamedContext)]) -> Result<Self, Error> {
+    pub(crate) fn open(
+        store: &Store,
+        inputs: &mut Inputs,
+        named: &[(String, NamedContext)],
+    ) -> Result<Self, Error> {
         let mut opened = HashMap::new();
         let mut add = |name: &str, directory: PathBuf, ignore: Option<Patterns>| {
             let cache = store.state().stat_cache(&directory);

@@ -113,7 +113,13 @@ pub fn check_command(config: &ImageConfig, root: &Root) -> Option<(String, Optio
     }
     let program = config.config.entrypoint.first().or(config.config.cmd.first())?;
     let variable = |name: &str| {
-        config.config.env.iter().rev().find_map(|entry| entry.strip_prefix(name)?.strip_prefix('=')).unwrap_or_default()
+        config
+            .config
+            .env
+            .iter()
+            .rev()
+            .find_map(|entry| entry.strip_prefix(name)?.strip_prefix('='))
+            .unwrap_or_default()
     };
     let cwd = if config.config.working_dir.is_empty() { "/" } else { &config.config.working_dir };
     let environment = Environment {

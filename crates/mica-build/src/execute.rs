@@ -145,7 +145,11 @@ impl<'a> Execution<'a> {
         let step = self.start(id, vertex);
         match self.answer(id, vertex, &step) {
             Ok((outcome, cached)) => {
-                if cached { step.cached() } else { step.done() }
+                if cached {
+                    step.cached()
+                } else {
+                    step.done()
+                }
                 Ok(outcome)
             }
             Err(error) if error.class == Class::Cancelled => Err(error),
@@ -197,7 +201,12 @@ impl<'a> Execution<'a> {
     }
 
     /// A result under the content key; the definition key leads to it from now on.
-    fn by_content(&self, content: CacheKey, definition: CacheKey, vertex: &Vertex) -> Result<Option<Hit>, Error> {
+    fn by_content(
+        &self,
+        content: CacheKey,
+        definition: CacheKey,
+        vertex: &Vertex,
+    ) -> Result<Option<Hit>, Error> {
         let Operations { workshop, lease, .. } = self.operations;
         let Some(hit) = find(workshop, content, lease)? else { return Ok(None) };
         self.record(vertex, content, definition, &hit.layers)?;
@@ -212,9 +221,11 @@ impl<'a> Execution<'a> {
         definition: CacheKey,
     ) -> Result<Vec<LayerId>, Error> {
         let stacks = |id: VertexId| self.outcome(id).map(|outcome| outcome.layers);
-        let layers = self.operations.run(vertex, &stacks, step)?;
-        self.record(vertex, content, definition, &layers)?;
-        Ok(layers)
+        let made = self.operations.run(vertex, &stacks, step)?;
+        if made.is_as_keyed {
+            self.record(vertex, content, definition, &made.layers)?;
+        }
+        Ok(made.layers)
     }
 
     fn record(

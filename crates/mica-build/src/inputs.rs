@@ -91,7 +91,9 @@ fn context_ignore(root: &Root) -> Result<Option<Vec<u8>>, Error> {
             Ok(bytes) => return Ok(Some(bytes)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => {
-                return Err(Error::new(Class::of_io(&error), format!("cannot read {name}")).why(error.to_string()));
+                return Err(
+                    Error::new(Class::of_io(&error), format!("cannot read {name}")).why(error.to_string())
+                );
             }
         }
     }
@@ -156,7 +158,10 @@ fn read_stream(stream: OwnedFd) -> Result<Vec<u8>, Error> {
         .read_to_end(&mut bytes)
         .map_err(|error| unreadable_dockerfile("-", &error))?;
     if bytes.len() as u64 > DOCKERFILE_LIMIT_BYTES {
-        return Err(Error::new(Class::Build, format!("Dockerfile is larger than {DOCKERFILE_LIMIT_BYTES} bytes")));
+        return Err(Error::new(
+            Class::Build,
+            format!("Dockerfile is larger than {DOCKERFILE_LIMIT_BYTES} bytes"),
+        ));
     }
     Ok(bytes)
 }
@@ -169,10 +174,16 @@ fn from_stream(
     cancel: &Cancel,
 ) -> Result<Inputs, Error> {
     let failed = |error: io::Error| {
-        Error::new(Class::of_io(&error), "cannot read the build context from the stream").why(error.to_string())
+        Error::new(Class::of_io(&error), "cannot read the build context from the stream")
+            .why(error.to_string())
     };
     let scratch = lease.scratch()?;
-    let mut spool = File::options().read(true).write(true).create_new(true).open(scratch.join("spool")).map_err(failed)?;
+    let mut spool = File::options()
+        .read(true)
+        .write(true)
+        .create_new(true)
+        .open(scratch.join("spool"))
+        .map_err(failed)?;
     io::copy(&mut File::from(stream), &mut spool).map_err(failed)?;
     spool.seek(SeekFrom::Start(0)).map_err(failed)?;
     let directory = scratch.join("context");
@@ -180,15 +191,24 @@ fn from_stream(
     if !mica_archive::is_tar(&mut spool).map_err(failed)? {
         spool.seek(SeekFrom::Start(0)).map_err(failed)?;
         let dockerfile = read_stream(spool.into())?;
-        return Ok(Inputs { directory, file_name: "Dockerfile".to_owned(), dockerfile, ignore: None, ignore_bytes: 2 });
+        return Ok(Inputs {
+            directory,
+            file_name: "Dockerfile".to_owned(),
+            dockerfile,
+            ignore: None,
+            ignore_bytes: 2,
+        });
     }
     spool.seek(SeekFrom::Start(0)).map_err(failed)?;
     let root = Root::open(&directory).map_err(failed)?;
     let options = mica_archive::ExtractOptions::default();
-    mica_archive::extract(&spool, &root, &options, &|| cancel.is_cancelled())
-        .map_err(|error| Error::new(Class::Corrupt, "cannot unpack the build context").why(error.to_string()))?;
+    mica_archive::extract(&spool, &root, &options, &|| cancel.is_cancelled()).map_err(|error| {
+        Error::new(Class::Corrupt, "cannot unpack the build context").why(error.to_string())
+    })?;
     let (file_name, dockerfile) = match source {
-        DockerfileSource::Default => default_dockerfile(&root).map(|(name, bytes)| (name.to_owned(), bytes))?,
+        DockerfileSource::Default => {
+            default_dockerfile(&root).map(|(name, bytes)| (name.to_owned(), bytes))?
+        }
         DockerfileSource::Path(path) => {
             let name = display_name(&path);
             let bytes = root.read(path.as_os_str().as_encoded_bytes(), DOCKERFILE_LIMIT_BYTES);

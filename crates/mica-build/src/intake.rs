@@ -123,7 +123,11 @@ pub fn bring_in(
 }
 
 /// A layer that is here already, protected; one that a collector takes meanwhile counts as absent.
-fn known_layer(workshop: &Workshop, diff_id: &DiffId, lease: &Lease) -> Result<Option<LayerRecord>, StoreError> {
+fn known_layer(
+    workshop: &Workshop,
+    diff_id: &DiffId,
+    lease: &Lease,
+) -> Result<Option<LayerRecord>, StoreError> {
     let Some(record) = workshop.store.layer_by_diff_id(diff_id)? else { return Ok(None) };
     match lease.protect_layers(&[record.id]) {
         Ok(()) => Ok(Some(record)),
@@ -155,8 +159,10 @@ fn unpack(
     let algorithm = layer.digest.as_ref().map_or(mica_oci::Algorithm::Sha256, Digest::algorithm);
     let hashed = std::sync::Arc::new(std::sync::Mutex::new(Hasher::new(algorithm)));
     let tee = Tee { reader, hashed: hashed.clone() };
-    let mut tar = compress::Decompressor::detect(tee).map_err(|source| IntakeError::Read { index, source })?;
-    let record = bring_in_layer(workshop, &mut tar, Some(below), Some((index, &layer.diff_id)), lease, cancel)?;
+    let mut tar =
+        compress::Decompressor::detect(tee).map_err(|source| IntakeError::Read { index, source })?;
+    let record =
+        bring_in_layer(workshop, &mut tar, Some(below), Some((index, &layer.diff_id)), lease, cancel)?;
     // what follows the compressed stream is part of the blob's digest too
     drop(tar);
     if let Some(expected) = &layer.digest {

@@ -89,7 +89,9 @@ fn mount_key(hasher: &mut KeyHasher, mount: &ExecMount) {
         MountKind::Secret { id, mode, uid, gid, required } => {
             hasher.json(&("secret", id, mode, uid, gid, required));
         }
-        MountKind::Ssh { id, mode, uid, gid, required } => hasher.json(&("ssh", id, mode, uid, gid, required)),
+        MountKind::Ssh { id, mode, uid, gid, required } => {
+            hasher.json(&("ssh", id, mode, uid, gid, required))
+        }
     }
 }
 
@@ -216,7 +218,8 @@ mod tests {
                 created_seconds: 0,
             })],
         };
-        let key = |source: &str| file(KeyKind::Content, &copy(source), Part::Nothing, &[Part::Selected([7; 32])]);
+        let key =
+            |source: &str| file(KeyKind::Content, &copy(source), Part::Nothing, &[Part::Selected([7; 32])]);
         assert_eq!(key("/a/f"), key("/b/f"));
         assert_ne!(key("/a/f"), key("/a/g"));
     }

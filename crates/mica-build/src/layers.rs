@@ -46,5 +46,6 @@ pub fn finish_layer(
 }
 
 fn unreadable(path: &Path, error: &std::io::Error) -> Error {
-    Error::new(Class::of_io(error), format!("cannot finish the layer at {}", path.display())).why(error.to_string())
+    Error::new(Class::of_io(error), format!("cannot finish the layer at {}", path.display()))
+        .why(error.to_string())
 }

@@ -32,14 +32,18 @@ impl Resolver for Bases<'_> {
     fn named_context(&self, name: &str, platform: &Platform) -> Result<Option<NamedContext>, ResolveError> {
         let with_platform = format!("{name}::{platform}");
         let given = self.named.iter().rfind(|(key, _)| *key == with_platform);
-        let Some((key, given)) = given.or_else(|| self.named.iter().rfind(|(key, _)| is_named(key, name))) else {
+        let Some((key, given)) = given.or_else(|| self.named.iter().rfind(|(key, _)| is_named(key, name)))
+        else {
             return Ok(None);
         };
         match given {
             Given::Directory(_) => Ok(Some(NamedContext::Local { name: key.clone() })),
-            Given::Image(reference) => self.image(&reference.to_string(), platform).map(Box::new).map(NamedContext::Image).map(Some),
+            Given::Image(reference) => {
+                self.image(&reference.to_string(), platform).map(Box::new).map(NamedContext::Image).map(Some)
+            }
             Given::OciLayout { path, tag, digest } => {
-                let step = self.progress.internal(format!("[context {key}] load metadata for {}", path.display()));
+                let step =
+                    self.progress.internal(format!("[context {key}] load metadata for {}", path.display()));
                 let found = self.layout(path, tag.as_deref(), digest.as_ref(), platform);
                 match &found {
                     Ok(_) => step.done(),
@@ -92,13 +96,17 @@ impl Bases<'_> {
         let (digest, manifest) = match document.map_err(|error| ResolveError::caused_by(text, error))? {
             Document::Manifest(manifest) => (record.target.digest.clone(), manifest),
             Document::Index(index) => {
-                let entries: Vec<_> = index.manifests.iter().filter(|entry| !entry.is_attestation()).collect();
-                let matching = entries
-                    .iter()
-                    .find(|entry| entry.platform.as_ref().is_some_and(|candidate| candidate.matches(platform)));
+                let entries: Vec<_> =
+                    index.manifests.iter().filter(|entry| !entry.is_attestation()).collect();
+                let matching = entries.iter().find(|entry| {
+                    entry.platform.as_ref().is_some_and(|candidate| candidate.matches(platform))
+                });
                 let Some(entry) = matching else {
-                    let has: Vec<String> =
-                        entries.iter().filter_map(|entry| entry.platform.as_ref()).map(Platform::to_string).collect();
+                    let has: Vec<String> = entries
+                        .iter()
+                        .filter_map(|entry| entry.platform.as_ref())
+                        .map(Platform::to_string)
+                        .collect();
                     let has = has.join(", ");
                     return Err(ResolveError::new(format!(
                         "no match for platform in manifest: {text} has {has}, not {platform}"
@@ -137,7 +145,12 @@ impl Bases<'_> {
             .map_err(|error| ResolveError::caused_by(digest.to_string(), error))
     }
 
-    fn resolved(&self, reference: String, digest: Digest, manifest: &Manifest) -> Result<ResolvedBase, ResolveError> {
+    fn resolved(
+        &self,
+        reference: String,
+        digest: Digest,
+        manifest: &Manifest,
+    ) -> Result<ResolvedBase, ResolveError> {
         let bytes = self.blob(&manifest.config.digest, CONFIG_LIMIT_BYTES)?;
         let config: ImageConfig = serde_json::from_slice(&bytes)
             .map_err(|error| ResolveError::caused_by(format!("config of {reference}"), error))?;
@@ -158,13 +171,14 @@ impl Bases<'_> {
         let image = pick(&images, tag, digest)
             .ok_or_else(|| ResolveError::new(format!("{name}: no entry {}", tag.unwrap_or("latest"))))?;
         let matching = image.manifests.iter().find(|found| found.config.platform().matches(platform));
-        let found = matching.or(image.manifests.first().filter(|_| image.manifests.len() == 1)).ok_or_else(|| {
-            let has: Vec<String> =
-                image.manifests.iter().map(|found| found.config.platform().to_string()).collect();
-            ResolveError::new(format!("{name} has {}, not {platform}", has.join(", ")))
-        })?;
-        let local =
-            bring_in(self.workshop, &files, found, self.lease, self.cancel, None).map_err(|error| ResolveError::caused_by(&*name, error))?;
+        let found =
+            matching.or(image.manifests.first().filter(|_| image.manifests.len() == 1)).ok_or_else(|| {
+                let has: Vec<String> =
+                    image.manifests.iter().map(|found| found.config.platform().to_string()).collect();
+                ResolveError::new(format!("{name} has {}, not {platform}", has.join(", ")))
+            })?;
+        let local = bring_in(self.workshop, &files, found, self.lease, self.cancel, None)
+            .map_err(|error| ResolveError::caused_by(&*name, error))?;
         self.layers.borrow_mut().insert(local.descriptor.digest.clone(), local.layers);
         self.resolved(name, local.descriptor.digest, &local.manifest)
     }
@@ -173,7 +187,9 @@ impl Bases<'_> {
 /// O3: the entry asked for, else `latest`, else the only one.
 fn pick<'a>(images: &'a [FoundImage], tag: Option<&str>, digest: Option<&Digest>) -> Option<&'a FoundImage> {
     if let Some(digest) = digest {
-        return images.iter().find(|image| image.target.as_ref().is_some_and(|target| target.digest == *digest));
+        return images
+            .iter()
+            .find(|image| image.target.as_ref().is_some_and(|target| target.digest == *digest));
     }
     let tagged = |wanted: &str| {
         images.iter().find(|image| {

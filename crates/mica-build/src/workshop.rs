@@ -43,7 +43,8 @@ impl Workshop {
     /// # Errors
     /// As [`Workshop::layer_dirs`].
     pub fn view(&self, stack: &[LayerId]) -> Result<View, StoreError> {
-        let tables: Result<Vec<Arc<Table>>, StoreError> = stack.iter().map(|id| self.store.table(*id)).collect();
+        let tables: Result<Vec<Arc<Table>>, StoreError> =
+            stack.iter().map(|id| self.store.table(*id)).collect();
         Ok(View::stack(tables?))
     }
 

@@ -71,7 +71,9 @@ fn choose(caller: &Caller) -> (IdMode, Vec<String>) {
     };
     let helpers = ["newuidmap", "newgidmap"].iter().all(|name| is_in_path(name));
     match (first("/etc/subuid"), first("/etc/subgid"), helpers) {
-        (Some(uid_range), Some(gid_range), true) => (IdMode::SubordinateIds { uid_range, gid_range }, Vec::new()),
+        (Some(uid_range), Some(gid_range), true) => {
+            (IdMode::SubordinateIds { uid_range, gid_range }, Vec::new())
+        }
         (uids, gids, helpers) => (IdMode::SingleId, vec![single_id_limits(caller, uids, gids, helpers)]),
     }
 }
@@ -120,7 +122,11 @@ pub fn default_root(caller: &Caller, data_home: &Path) -> PathBuf {
 ///
 /// # Errors
 /// When it belongs to another kind of process, or cannot be made.
-pub fn open_store(root: &Path, mode: &Mode, overlay_works: impl FnOnce(bool) -> bool) -> Result<Store, Error> {
+pub fn open_store(
+    root: &Path,
+    mode: &Mode,
+    overlay_works: impl FnOnce(bool) -> bool,
+) -> Result<Store, Error> {
     if let Some(flavour) = Store::flavour_at(root)? {
         let expected = flavour_of(mode, flavour.driver);
         return Ok(Store::open(root, &expected)?);

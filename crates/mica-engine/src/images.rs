@@ -47,18 +47,27 @@ impl LocalEngine {
         let bytes = self.store().read_blob(digest, Document::LIMIT_BYTES as u64)?;
         match Document::parse(&bytes, "") {
             Ok(Document::Manifest(manifest)) => Ok(manifest),
-            Ok(Document::Index(_)) => Err(Error::new(Class::Corrupt, format!("{digest} is an index, not a manifest"))),
+            Ok(Document::Index(_)) => {
+                Err(Error::new(Class::Corrupt, format!("{digest} is an index, not a manifest")))
+            }
             Err(error) => {
-                Err(Error::new(Class::Corrupt, format!("manifest {digest} is damaged")).why(error.to_string()))
+                Err(Error::new(Class::Corrupt, format!("manifest {digest} is damaged"))
+                    .why(error.to_string()))
             }
         }
     }
 
     /// The image of a platform: the one asked for, else this machine's, else the first.
-    pub(crate) fn platform_image(&self, record: &ImageRecord, wanted: Option<&Platform>) -> Result<PlatformImage> {
+    pub(crate) fn platform_image(
+        &self,
+        record: &ImageRecord,
+        wanted: Option<&Platform>,
+    ) -> Result<PlatformImage> {
         let mut platforms = self.platforms(&record.target.digest)?;
         let host = Platform::host();
-        let position = |platform: &Platform| platforms.iter().position(|image| image.config.platform().matches(platform));
+        let position = |platform: &Platform| {
+            platforms.iter().position(|image| image.config.platform().matches(platform))
+        };
         let found = match wanted {
             Some(platform) => position(platform),
             None => position(&host).or((!platforms.is_empty()).then_some(0)),
@@ -68,19 +77,21 @@ impl LocalEngine {
             None => {
                 let has: Vec<String> =
                     platforms.iter().map(|image| image.config.platform().to_string()).collect();
-                let shown = record.name.as_ref().map_or_else(|| record.image_id.to_string(), Reference::familiar);
+                let shown =
+                    record.name.as_ref().map_or_else(|| record.image_id.to_string(), Reference::familiar);
                 let wanted = wanted.unwrap_or(&host);
-                Err(Error::new(Class::NotFound, format!("image {shown} has no content for {wanted}"))
-                    .why(format!("the store has {}", if has.is_empty() { "none".to_owned() } else { has.join(", ") })))
+                Err(Error::new(Class::NotFound, format!("image {shown} has no content for {wanted}")).why(
+                    format!(
+                        "the store has {}",
+                        if has.is_empty() { "none".to_owned() } else { has.join(", ") }
+                    ),
+                ))
             }
         }
     }
 
     pub(crate) fn layer_records(&self, layers: &[LayerId]) -> Result<Vec<LayerRecord>> {
-        layers
-            .iter()
-            .map(|id| Ok(self.store().layer(*id)?.ok_or(StoreError::LayerGone(*id))?))
-            .collect()
+        layers.iter().map(|id| Ok(self.store().layer(*id)?.ok_or(StoreError::LayerGone(*id))?)).collect()
     }
 }
 
@@ -168,8 +179,11 @@ impl Sizes {
                 continue;
             }
             let contents = engine.store().image_contents(digest)?;
-            let ids: HashSet<LayerId> =
-                contents.into_iter().flat_map(|contents| contents.manifests).flat_map(|entry| entry.layers).collect();
+            let ids: HashSet<LayerId> = contents
+                .into_iter()
+                .flat_map(|contents| contents.manifests)
+                .flat_map(|entry| entry.layers)
+                .collect();
             let ids: Vec<LayerId> = ids.into_iter().collect();
             for id in &ids {
                 *sizes.users.entry(*id).or_default() += 1;
@@ -212,8 +226,12 @@ impl<'a> Conditions<'a> {
         let mut conditions = Self { filters, since: None, before: None };
         for filter in filters {
             match filter {
-                ImageFilter::Since(query) => conditions.since = Some(engine.store().find_image(query)?.created_here),
-                ImageFilter::Before(query) => conditions.before = Some(engine.store().find_image(query)?.created_here),
+                ImageFilter::Since(query) => {
+                    conditions.since = Some(engine.store().find_image(query)?.created_here)
+                }
+                ImageFilter::Before(query) => {
+                    conditions.before = Some(engine.store().find_image(query)?.created_here)
+                }
                 _ => {}
             }
         }

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use mica_api::{
     BuildReply, BuildRequest, Cancel, CheckReport, CommitContainer, ContainerDetails, ContainerSummary,
     CopyFromContainer, CopyIntoContainer, DiskUsage, Engine, EventSink, Exit, ExportContainer, FileChange,
-    HistoryEntry, ImageDetails, ImageSummary, ImportImage, ListImages, LoadImages, LoadedImage, LogLine, LogRequest,
-    PackReply, PackRequest, PruneCache, PruneImages, PruneReport, RemoveImage, RemovedImage, Result, RunIo,
-    RunRequest, SaveImages, SystemInfo, SystemPrune, VersionInfo,
+    HistoryEntry, ImageDetails, ImageSummary, ImportImage, ListImages, LoadImages, LoadedImage, LogLine,
+    LogRequest, PackReply, PackRequest, PruneCache, PruneImages, PruneReport, RemoveImage, RemovedImage,
+    Result, RunIo, RunRequest, SaveImages, SystemInfo, SystemPrune, VersionInfo,
 };
 use mica_build::Workshop;
 use mica_runtime::{Ids, Runtime};

@@ -69,7 +69,9 @@ fn listed(files: &RootFiles<'_>, item: &Item) -> Option<PackEntry> {
     let path = PathBuf::from(std::ffi::OsString::from_vec(item.path.clone()));
     let (size_bytes, link) = match &item.kind {
         ItemKind::Directory => return None,
-        ItemKind::Symlink { target } => (0, Some(PathBuf::from(std::ffi::OsString::from_vec(target.clone())))),
+        ItemKind::Symlink { target } => {
+            (0, Some(PathBuf::from(std::ffi::OsString::from_vec(target.clone()))))
+        }
         ItemKind::File => (files.0.stat(&item.path).ok()?.st_size.cast_unsigned(), None),
     };
     Some(PackEntry { path, size_bytes, reason: item.reason.to_string(), link })
@@ -91,7 +93,8 @@ fn write_files(host: &Root, found: &Closure, image: &Root, cancel: &Cancel) -> R
         write_minimum(image, path, bytes).map_err(|error| failed(path.as_bytes(), error))?;
     }
     // directories last: everything written into them touched them
-    let directories = found.items.iter().filter(|item| item.kind == ItemKind::Directory).map(|item| &item.path[..]);
+    let directories =
+        found.items.iter().filter(|item| item.kind == ItemKind::Directory).map(|item| &item.path[..]);
     let own = DIRECTORIES.iter().map(|(path, _)| path.as_bytes());
     for path in directories.chain(own).chain([&b""[..]]) {
         image.set_times(path, EPOCH_SYS).map_err(|error| failed(path, error))?;

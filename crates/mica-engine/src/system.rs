@@ -4,8 +4,8 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use mica_api::{
-    CacheEntry, Cancel, CheckFinding, CheckReport, ContainerState, DiskUsage, PruneCache, PruneReport, RemovedImage,
-    Result, SystemInfo, SystemPrune, Timestamp, UsageRow, VersionInfo,
+    CacheEntry, Cancel, CheckFinding, CheckReport, ContainerState, DiskUsage, PruneCache, PruneReport,
+    RemovedImage, Result, SystemInfo, SystemPrune, Timestamp, UsageRow, VersionInfo,
 };
 use mica_oci::{Platform, Reference};
 use mica_store::{CheckMode, DriverKind, GcError, GcReport, GcRequest, Outcome, PruneImages, PrunedImage};
@@ -48,8 +48,12 @@ pub(crate) fn info(engine: &LocalEngine) -> Result<SystemInfo> {
         containers_running: running,
         containers_paused: 0,
         containers_stopped: all.len() as u64 - running,
-        images: store.images()?.iter().map(|image| &image.target.digest).collect::<std::collections::BTreeSet<_>>().len()
-            as u64,
+        images: store
+            .images()?
+            .iter()
+            .map(|image| &image.target.digest)
+            .collect::<std::collections::BTreeSet<_>>()
+            .len() as u64,
         driver: store.flavour().driver.to_string(),
         driver_status: driver_status(engine),
         docker_root_dir: store.state().root().display().to_string(),
@@ -117,7 +121,8 @@ pub(crate) fn version(engine: &LocalEngine) -> VersionInfo {
 /// `system df`.
 pub(crate) fn disk_usage(engine: &LocalEngine) -> Result<DiskUsage> {
     let usage = engine.store().disk_usage()?;
-    let running: Vec<String> = containers::list(engine, false)?.into_iter().map(|container| container.id).collect();
+    let running: Vec<String> =
+        containers::list(engine, false)?.into_iter().map(|container| container.id).collect();
     let container_bytes = usage.containers.iter().map(|container| container.bytes).sum();
     let stopped_bytes = usage
         .containers
@@ -189,7 +194,11 @@ fn cache_entries(engine: &LocalEngine, usage: &mica_store::DiskUsage) -> Result<
 }
 
 /// `builder prune`.
-pub(crate) fn prune_cache(engine: &LocalEngine, request: &PruneCache, cancel: &Cancel) -> Result<PruneReport> {
+pub(crate) fn prune_cache(
+    engine: &LocalEngine,
+    request: &PruneCache,
+    cancel: &Cancel,
+) -> Result<PruneReport> {
     cancel.check()?;
     let only = match request.all {
         true => None,
@@ -226,8 +235,7 @@ pub(crate) fn prune(engine: &LocalEngine, request: &SystemPrune, cancel: &Cancel
     }
     let images = if request.all { PruneImages::Unused } else { PruneImages::Dangling };
     let cache = mica_store::PruneCache { mounts: request.all, ..mica_store::PruneCache::default() };
-    let report =
-        engine.store().collect(&GcRequest { images, cache: Some(cache), ..GcRequest::default() })?;
+    let report = engine.store().collect(&GcRequest { images, cache: Some(cache), ..GcRequest::default() })?;
     let mut report = prune_report(report);
     report.containers = removed;
     report.freed_bytes += container_bytes;
@@ -244,7 +252,12 @@ fn prune_report(report: GcReport) -> PruneReport {
     PruneReport {
         images: report.images.into_iter().flat_map(image_lines).collect(),
         containers: Vec::new(),
-        cache_records: report.cache_records.iter().map(ToString::to_string).chain(report.cache_mounts).collect(),
+        cache_records: report
+            .cache_records
+            .iter()
+            .map(ToString::to_string)
+            .chain(report.cache_mounts)
+            .collect(),
         freed_bytes: report.freed_bytes,
     }
 }
@@ -271,7 +284,9 @@ pub(crate) fn check(engine: &LocalEngine, repair: bool, cancel: &Cancel) -> Resu
                 Outcome::Reported => None,
                 Outcome::Restored => Some("restored".to_owned()),
                 Outcome::Removed => Some("removed, with everything that needs it".to_owned()),
-                Outcome::Kept => Some("kept: a container needs it, or all metadata would have to go".to_owned()),
+                Outcome::Kept => {
+                    Some("kept: a container needs it, or all metadata would have to go".to_owned())
+                }
             },
         })
         .collect();

@@ -8,7 +8,9 @@ use mica_api::{
     Cancel, Class, Error, Event, EventSink, ImportImage, LoadImages, LoadedImage, Result, SaveImages,
 };
 use mica_archive::compress::Decompressor;
-use mica_build::{Exported, archive_images, bring_in, bring_in_layer, publish_index, publish_manifest, write_manifest};
+use mica_build::{
+    Exported, archive_images, bring_in, bring_in_layer, publish_index, publish_manifest, write_manifest,
+};
 use mica_distribution::{ArchiveImage, FoundImage, ImageFiles, TarFile, read_images};
 use mica_oci::{Descriptor, History, ImageConfig, Platform, Reference};
 use mica_store::{ImageRecord, LayerId, Lease};
@@ -150,7 +152,9 @@ fn load_image(
     } else {
         let rows: Vec<_> = platforms
             .iter()
-            .map(|local| (local.descriptor.clone(), local.manifest.config.digest.clone(), local.layers.clone()))
+            .map(|local| {
+                (local.descriptor.clone(), local.manifest.config.digest.clone(), local.layers.clone())
+            })
             .collect();
         publish_index(&engine.workshop, &rows, names, lease)?
     };
@@ -161,7 +165,10 @@ fn load_image(
         let moved = published.published.moved.iter().find(|(moved, _)| moved == name);
         moved.map(|(_, old)| old.to_string())
     };
-    Ok(names.iter().map(|name| LoadedImage::Named { name: name.familiar(), replaced: replaced(name) }).collect())
+    Ok(names
+        .iter()
+        .map(|name| LoadedImage::Named { name: name.familiar(), replaced: replaced(name) })
+        .collect())
 }
 
 /// `import`: a root file system tar as an image of one layer.
@@ -179,7 +186,8 @@ pub(crate) fn import(engine: &LocalEngine, request: ImportImage, cancel: &Cancel
         .map_err(|error| Error::new(Class::Invalid, error.to_string()))?;
     let now = rfc3339(mica_api::Timestamp::now().0);
     config.created = Some(now.clone());
-    config.history = Some(vec![History { created: Some(now), comment: request.message, ..History::default() }]);
+    config.history =
+        Some(vec![History { created: Some(now), comment: request.message, ..History::default() }]);
     let draft = write_manifest(workshop, config, &[layer.id], &lease)?;
     let names: Vec<Reference> = request.name.into_iter().map(Reference::or_latest).collect();
     let published = publish_manifest(workshop, &draft, &names, &lease)?;

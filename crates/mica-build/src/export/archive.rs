@@ -57,7 +57,8 @@ pub fn archive_images(
             let record = workshop.store.layer(*layer)?.ok_or(StoreError::LayerGone(*layer))?;
             let size_bytes = record.tar_bytes;
             let digest = record.diff_id.0.clone();
-            let body = BlobBody::Produce(Box::new(move |output| write_layer(workshop, &record, output, cancel)));
+            let body =
+                BlobBody::Produce(Box::new(move |output| write_layer(workshop, &record, output, cancel)));
             blobs.insert(digest, ArchiveBlob { size_bytes, body });
         }
     }
@@ -98,7 +99,8 @@ pub(super) fn build_archive(
         docker: Some((Digest::of(&config), layers)),
         created: draft.config.created.clone(),
     };
-    let in_memory = |bytes: Vec<u8>| ArchiveBlob { size_bytes: bytes.len() as u64, body: BlobBody::Bytes(bytes) };
+    let in_memory =
+        |bytes: Vec<u8>| ArchiveBlob { size_bytes: bytes.len() as u64, body: BlobBody::Bytes(bytes) };
     blobs.insert(Digest::of(&config), in_memory(config));
     blobs.insert(target.digest, in_memory(manifest_bytes));
     write(request, &image, &blobs)
@@ -126,7 +128,9 @@ fn compressor(asked: Compression) -> (Compressor, &'static str) {
     };
     match asked {
         Compression::Uncompressed => (Compressor::None, media_type::OCI_LAYER),
-        Compression::Default => (Compressor::Gzip { level: compress::GZIP_LEVEL }, media_type::OCI_LAYER_GZIP),
+        Compression::Default => {
+            (Compressor::Gzip { level: compress::GZIP_LEVEL }, media_type::OCI_LAYER_GZIP)
+        }
         Compression::Gzip(asked) => {
             (Compressor::Gzip { level: level(asked, compress::GZIP_LEVEL) }, media_type::OCI_LAYER_GZIP)
         }
@@ -163,9 +167,11 @@ fn compressed_layer(
 ) -> Result<(Descriptor, ArchiveBlob<'static>), Error> {
     let path = scratch.join(record.id.to_string());
     let failed = |error: io::Error| {
-        Error::new(Class::of_io(&error), format!("cannot compress layer {}", record.diff_id)).why(error.to_string())
+        Error::new(Class::of_io(&error), format!("cannot compress layer {}", record.diff_id))
+            .why(error.to_string())
     };
-    let mut output = Hashed { file: File::create(&path).map_err(failed)?, hasher: Hasher::new(Algorithm::Sha256) };
+    let mut output =
+        Hashed { file: File::create(&path).map_err(failed)?, hasher: Hasher::new(Algorithm::Sha256) };
     let size_bytes = compress_layer(workshop, record, compressor, &mut output, cancel).map_err(failed)?;
     let descriptor = Descriptor::new(media, output.hasher.finish(), size_bytes);
     let body = BlobBody::reader(move || File::open(&path));
@@ -214,11 +220,14 @@ pub(super) fn write_layer(
     if record.has_recipe() {
         let recipe = std::fs::read(state.layer_recipe(record.id))?;
         let recipe = mica_archive::Recipe::decode(&recipe).map_err(io::Error::other)?;
-        mica_archive::rebuild(&recipe, &root, &mut hashed, &|| cancel.is_cancelled()).map_err(io::Error::other)?;
+        mica_archive::rebuild(&recipe, &root, &mut hashed, &|| cancel.is_cancelled())
+            .map_err(io::Error::other)?;
     } else {
         let table = workshop.store.table(record.id).map_err(io::Error::other)?;
-        mica_archive::write_tar(&table, &root, &mut hashed, mica_archive::TarFormat::V1, &|| cancel.is_cancelled())
-            .map_err(io::Error::other)?;
+        mica_archive::write_tar(&table, &root, &mut hashed, mica_archive::TarFormat::V1, &|| {
+            cancel.is_cancelled()
+        })
+        .map_err(io::Error::other)?;
     }
     let actual = hashed.hasher.finish();
     if actual == record.diff_id.0 {
@@ -226,7 +235,10 @@ pub(super) fn write_layer(
     }
     Err(io::Error::new(
         io::ErrorKind::InvalidData,
-        format!("layer {} is damaged: its tar hashes to {actual}; `mica system check` says more", record.diff_id),
+        format!(
+            "layer {} is damaged: its tar hashes to {actual}; `mica system check` says more",
+            record.diff_id
+        ),
     ))
 }
 

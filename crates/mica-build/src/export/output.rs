@@ -27,7 +27,8 @@ impl OutputFile {
         match destination {
             Destination::File(path) => Self::create(path).map_err(|error| refused(path, &error)),
             Destination::Stream(descriptor) => {
-                let file = File::from(descriptor.try_clone().map_err(|error| refused(Path::new("-"), &error))?);
+                let file =
+                    File::from(descriptor.try_clone().map_err(|error| refused(Path::new("-"), &error))?);
                 Ok(Self { writer: BufWriter::with_capacity(BUFFER_BYTES, file), rename: None })
             }
             Destination::Directory(path) => {
@@ -52,10 +53,7 @@ impl OutputFile {
         let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_string_lossy().into_owned();
         let temporary = path.with_file_name(format!(".{name}.mica-{}", std::process::id()));
         let file = File::options().write(true).create_new(true).open(&temporary)?;
-        Ok(Self {
-            writer: BufWriter::with_capacity(BUFFER_BYTES, file),
-            rename: Some((temporary, path)),
-        })
+        Ok(Self { writer: BufWriter::with_capacity(BUFFER_BYTES, file), rename: Some((temporary, path)) })
     }
 
     /// Makes the output complete: synced, and under its name.

@@ -24,7 +24,8 @@ pub(super) fn copy_to(
     cancel: &Cancel,
 ) -> Result<(), Error> {
     let refused = |error: std::io::Error| {
-        Error::new(Class::of_io(&error), format!("cannot write to {}", directory.display())).why(error.to_string())
+        Error::new(Class::of_io(&error), format!("cannot write to {}", directory.display()))
+            .why(error.to_string())
     };
     DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(refused)?;
     let destination = Root::open(directory).map_err(refused)?;
@@ -81,9 +82,12 @@ pub fn rootfs_tar(view: &View, root: &Root, output: &mut dyn Write, cancel: &Can
         }
         entries.push(entry);
     }
-    let table = Table::from_entries(entries)
-        .map_err(|error| Error::new(Class::Internal, "cannot list the root file system").why(error.to_string()))?;
+    let table = Table::from_entries(entries).map_err(|error| {
+        Error::new(Class::Internal, "cannot list the root file system").why(error.to_string())
+    })?;
     mica_archive::write_tar(&table, root, output, mica_archive::TarFormat::V1, &|| cancel.is_cancelled())
         .map(|_| ())
-        .map_err(|error| Error::new(Class::Internal, "cannot write the root file system").why(error.to_string()))
+        .map_err(|error| {
+            Error::new(Class::Internal, "cannot write the root file system").why(error.to_string())
+        })
 }

@@ -4,10 +4,9 @@ use mica_api::{Class, Error, LogStream};
 use mica_archive::OwnerLedger;
 use mica_runtime::{ExitStatus, Network, OutputSink, Plan, RuntimeError, Stdio, Ulimit, resolve_user};
 use mica_solve::{ExecOp, NetworkMode, Vertex};
-use mica_store::LayerId;
 
 use super::hosts::{hosts_file, resolv_conf};
-use super::{Operations, Stacks};
+use super::{Made, Operations, Stacks};
 use crate::progress::Step;
 use crate::{Draft, finish_layer};
 
@@ -19,7 +18,7 @@ impl Operations<'_> {
         op: &ExecOp,
         stacks: &Stacks<'_>,
         step: &Step<'_>,
-    ) -> Result<Vec<LayerId>, Error> {
+    ) -> Result<Made, Error> {
         let mut stack = self.stack(vertex, op.root, stacks)?;
         let parents = self.workshop.layer_dirs(&stack)?;
         let workspace = self.workspace()?;
@@ -39,7 +38,7 @@ impl Operations<'_> {
             self.cancel,
         )?;
         stack.push(layer.id);
-        Ok(stack)
+        Ok(Made { layers: stack, is_as_keyed: true })
     }
 
     fn plan(
@@ -73,11 +72,17 @@ impl Operations<'_> {
         Ok(plan)
     }
 
-    fn process(&self, plan: &Plan, root: &mica_sys::root::Root, step: &Step<'_>) -> Result<ExitStatus, Error> {
-        let running = mica_runtime::spawn(plan, Stdio::captured(), self.runtime).map_err(|error| match &error {
-            RuntimeError::Exec(failure) => crate::explain(failure, plan, root),
-            _ => Error::from_fault(&error),
-        })?;
+    fn process(
+        &self,
+        plan: &Plan,
+        root: &mica_sys::root::Root,
+        step: &Step<'_>,
+    ) -> Result<ExitStatus, Error> {
+        let running =
+            mica_runtime::spawn(plan, Stdio::captured(), self.runtime).map_err(|error| match &error {
+                RuntimeError::Exec(failure) => crate::explain(failure, plan, root),
+                _ => Error::from_fault(&error),
+            })?;
         for notice in running.notices() {
             self.progress.notice(notice.clone());
         }

@@ -7,7 +7,7 @@ use mica_snapshot::Mounted;
 use mica_solve::{FileAction, FileOp, Input, Vertex};
 use mica_store::LayerId;
 
-use super::{Operations, Stacks};
+use super::{Made, Operations, Stacks};
 use crate::fileop::{self, FileOptions, SourceTree};
 use crate::lookup::{input_vertex, local_name};
 use crate::{Draft, finish_layer};
@@ -21,7 +21,7 @@ enum Source<'a> {
 
 impl Operations<'_> {
     /// Runs file actions; the result is the base's stack and one new layer.
-    pub(super) fn files(&self, vertex: &Vertex, op: &FileOp, stacks: &Stacks<'_>) -> Result<Vec<LayerId>, Error> {
+    pub(super) fn files(&self, vertex: &Vertex, op: &FileOp, stacks: &Stacks<'_>) -> Result<Made, Error> {
         let mut stack = self.stack(vertex, op.base, stacks)?;
         let sources = self.sources(vertex, op, stacks)?;
         let parents = self.workshop.layer_dirs(&stack)?;
@@ -39,11 +39,20 @@ impl Operations<'_> {
             self.cancel,
         )?;
         stack.push(layer.id);
-        Ok(stack)
+        for path in &outcome.changed_sources {
+            let path = String::from_utf8_lossy(path);
+            self.progress.notice(format!("/{path} changed while it was copied: this step is not remembered"));
+        }
+        Ok(Made { layers: stack, is_as_keyed: outcome.changed_sources.is_empty() })
     }
 
     /// Opens every distinct input that is copied from.
-    fn sources(&self, vertex: &Vertex, op: &FileOp, stacks: &Stacks<'_>) -> Result<Vec<(Input, Source<'_>)>, Error> {
+    fn sources(
+        &self,
+        vertex: &Vertex,
+        op: &FileOp,
+        stacks: &Stacks<'_>,
+    ) -> Result<Vec<(Input, Source<'_>)>, Error> {
         let mut sources: Vec<(Input, Source<'_>)> = Vec::new();
         for action in &op.actions {
             let FileAction::Copy(copy) = action else { continue };
@@ -68,7 +77,8 @@ impl Operations<'_> {
     fn tree<'s>(&'s self, sources: &'s [(Input, Source<'_>)], input: Input) -> SourceTree<'s> {
         match sources.iter().find(|(known, _)| *known == input).map(|(_, source)| source) {
             Some(Source::Local(name)) => {
-                let context = self.contexts.get(name).expect("the frontend names only contexts it was told of");
+                let context =
+                    self.contexts.get(name).expect("the frontend names only contexts it was told of");
                 SourceTree::local(context, name)
             }
             Some(Source::Snapshot { view, mounted }) => SourceTree::snapshot(view, mounted.root()),

@@ -30,12 +30,20 @@ pub(crate) struct Operations<'a> {
     pub(crate) cancel: &'a Cancel,
 }
 
+/// What an operation made.
+pub(crate) struct Made {
+    /// The whole stack, lowest first.
+    pub(crate) layers: Vec<LayerId>,
+    /// Whether the files it read were still those that its key is made of; if not, the result must not be recorded.
+    pub(crate) is_as_keyed: bool,
+}
+
 /// The stack that a vertex made, by vertex. `None`: a local directory, or not there.
 pub(crate) type Stacks<'a> = dyn Fn(VertexId) -> Option<Vec<LayerId>> + Sync + 'a;
 
 impl Operations<'_> {
     /// Runs an operation and returns the whole stack of its result.
-    pub(crate) fn run(&self, vertex: &Vertex, stacks: &Stacks<'_>, step: &Step<'_>) -> Result<Vec<LayerId>, Error> {
+    pub(crate) fn run(&self, vertex: &Vertex, stacks: &Stacks<'_>, step: &Step<'_>) -> Result<Made, Error> {
         match &vertex.op {
             Op::Exec(op) => self.exec(vertex, op, stacks, step),
             Op::File(op) => self.files(vertex, op, stacks),
@@ -44,7 +52,7 @@ impl Operations<'_> {
                 .iter()
                 .map(|input| stacks(*input).ok_or_else(|| no_root(self.graph, *input)))
                 .collect::<Result<Vec<_>, _>>()
-                .map(|stacks| stacks.concat()),
+                .map(|stacks| Made { layers: stacks.concat(), is_as_keyed: true }),
             Op::Source(_) => Err(Error::new(Class::Internal, "sources are opened, not run")),
         }
     }

@@ -118,7 +118,12 @@ impl Operations<'_> {
 
     /// The selected part of a local context as files of the step's own: what `.dockerignore` excludes must not show, and
     /// the step must not write to the user's directory.
-    fn copy_of_context(&self, name: &str, source: &str, workspace: &std::path::Path) -> Result<PathBuf, Error> {
+    fn copy_of_context(
+        &self,
+        name: &str,
+        source: &str,
+        workspace: &std::path::Path,
+    ) -> Result<PathBuf, Error> {
         let context = self.contexts.get(name).expect("the frontend names only contexts it was told of");
         let directory = workspace.join("context");
         DirBuilder::new().mode(0o755).create(&directory).map_err(|error| refused(&directory, &error))?;
@@ -182,7 +187,8 @@ impl Operations<'_> {
         let options = FileOptions { single_id: self.workshop.is_single_id(), cancel: self.cancel };
         let outcome = match local_name(self.graph, vertex, from) {
             Some(name) => {
-                let context = self.contexts.get(name).expect("the frontend names only contexts it was told of");
+                let context =
+                    self.contexts.get(name).expect("the frontend names only contexts it was told of");
                 fileop::run(&op, &root, &|_| SourceTree::local(context, name), &options)
             }
             None => {
@@ -243,7 +249,8 @@ impl Operations<'_> {
         };
         let path = self.workspace()?.join("agent");
         let proxy = AgentProxy::listen(&path, &agent.socket).map_err(|error| refused(&path, &error))?;
-        std::fs::set_permissions(&path, Permissions::from_mode(mode)).map_err(|error| refused(&path, &error))?;
+        std::fs::set_permissions(&path, Permissions::from_mode(mode))
+            .map_err(|error| refused(&path, &error))?;
         opened.agents.push(proxy);
         Ok(Some(path))
     }

@@ -1,6 +1,6 @@
 //! The keys of a mount, collected in any order and then checked against its type.
 
-use super::{Attributes, MountError, MountFlag, MountType, Sharing, clean_absolute};
+use super::{Attributes, MountError, MountFlag, MountType, Sharing};
 use crate::directive::go_bool;
 use crate::expand::ExpandError;
 use crate::suggest::DidYouMean;
@@ -189,10 +189,11 @@ impl Fields {
     }
 }
 
-/// Returns where a secret's file goes (M5); nowhere if only a variable was asked for.
+/// Returns where a secret's file goes (M5); nowhere if only a variable was asked for. A relative target is relative to
+/// the working directory, as in BuildKit 0.26 (M1 says `/`).
 fn secret_target(target: String, id: &str, has_variable: bool) -> Option<String> {
     match (target.is_empty(), has_variable) {
-        (false, _) => Some(clean_absolute(&target)),
+        (false, _) => Some(target),
         (true, true) => None,
         (true, false) => Some(format!("/run/secrets/{}", base_name(id))),
     }

@@ -55,7 +55,8 @@ mod tests {
     #[test]
     fn changes_are_listed_as_docker_lists_them() {
         let file = |path: &str| Entry::new(path, Kind::File { size: 1, digest: None }, 0o644);
-        let image = Table::from_entries(vec![Entry::directory("a", 0o755), file("a/old"), file("a/gone")]).unwrap();
+        let image =
+            Table::from_entries(vec![Entry::directory("a", 0o755), file("a/old"), file("a/gone")]).unwrap();
         let changed = Table::from_entries(vec![
             Entry::directory("", 0o700),
             Entry::directory("a", 0o755),

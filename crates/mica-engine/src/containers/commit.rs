@@ -82,11 +82,19 @@ fn pause(engine: &LocalEngine, container: &Container) -> Result<Paused> {
 struct Paused(#[allow(dead_code)] std::os::unix::net::UnixStream);
 
 /// Makes a layer of what a container changed: one thread writes it as tar, this one takes it in.
-fn layer_of_changes(engine: &LocalEngine, container: &Container, lease: &Lease, cancel: &Cancel) -> Result<LayerId> {
+fn layer_of_changes(
+    engine: &LocalEngine,
+    container: &Container,
+    lease: &Lease,
+    cancel: &Cancel,
+) -> Result<LayerId> {
     let changes = Changes::read(engine, container)?;
     let failed = |error: io::Error| {
-        Error::new(Class::of_io(&error), format!("cannot read the changes of container {}", container.record.name))
-            .why(error.to_string())
+        Error::new(
+            Class::of_io(&error),
+            format!("cannot read the changes of container {}", container.record.name),
+        )
+        .why(error.to_string())
     };
     let upper = match changes.upper.exists() {
         true => Root::open(&changes.upper).map_err(failed)?,

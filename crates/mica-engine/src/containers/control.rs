@@ -20,7 +20,8 @@ use mica_runtime::Running;
 use mica_runtime::cgroup::Frozen;
 use mica_sys::root::Root;
 use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
+    SendFlags,
 };
 
 /// Name of the socket in a container's directory.
@@ -59,7 +60,8 @@ impl Control {
 
     /// What to poll for input.
     pub(super) fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        std::iter::once(self.listener.as_fd()).chain(self.pauses.iter().map(|(connection, _)| connection.as_fd()))
+        std::iter::once(self.listener.as_fd())
+            .chain(self.pauses.iter().map(|(connection, _)| connection.as_fd()))
     }
 
     /// Does what has been asked for. What goes wrong is the other side's to notice.

@@ -2,16 +2,16 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::path::Path;
 
-use mica_api::{Cancel, Class, CopyFromContainer, CopyIntoContainer, Error, Result};
+use mica_api::{Cancel, Class, CopyFromContainer, CopyIntoContainer, Error, Result, VolumeMount};
 use mica_archive::{ApplyError, ExtractOptions, OwnerPolicy, extract, path};
 use mica_sys::root::Root;
 use rustix::fs::{FileType, Mode, OFlags};
 
 use super::files::Files;
 use super::list::Container;
-use super::spec::Spec;
+use super::spec::{self, Spec};
 use super::subtree::Subtree;
 use crate::LocalEngine;
 
@@ -21,31 +21,29 @@ pub(crate) fn copy_from(engine: &LocalEngine, request: CopyFromContainer, cancel
     let files = Files::open(engine, &container)?;
     let missing = |error: io::Error| not_found(&request.path, &container, &error);
     let wanted = Wanted::parse(&request.path);
-    let real = match request.follow_link || wanted.is_directory {
-        true => files.root().resolve(wanted.path.as_bytes()),
-        false => resolve_parent(files.root(), wanted.path.as_bytes()),
-    };
-    let place = Place::of(files.root(), &container.spec, real.map_err(missing)?).map_err(missing)?;
-    let stat = place.root().lstat(&place.path).map_err(missing)?;
+    let place = Place::of(&files, &container.spec, &wanted).map_err(missing)?;
+    let follow = request.follow_link || wanted.is_directory;
+    let (root, real) = place.entry(follow).map_err(missing)?;
+    let stat = root.lstat(&real).map_err(missing)?;
     if wanted.is_directory && FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
         return Err(Error::new(Class::Invalid, "not a directory").why(request.path));
     }
-    Subtree { root: place.root(), path: &place.path, owners: owners(engine) }.write(request.output, cancel)
+    Subtree { root: &root, path: &real, owners: owners(engine) }.write(request.output, cancel)
 }
 
 /// `cp … CONTAINER:PATH`.
 pub(crate) fn copy_into(engine: &LocalEngine, request: CopyIntoContainer, cancel: &Cancel) -> Result<()> {
     let container = Container::find(engine, &request.container)?;
     let files = Files::open(engine, &container)?;
-    let target = Target::of(files.root(), &request)?;
     let missing = |error: io::Error| not_found(&shown_directory(&request.path), &container, &error);
-    let real = files.root().resolve(&target.directory).map_err(missing)?;
-    let place = Place::of(files.root(), &container.spec, real).map_err(missing)?;
-    if container.spec.read_only && place.volume.is_none() {
+    let wanted = Wanted::parse(&request.path);
+    let place = Place::of(&files, &container.spec, &wanted).map_err(missing)?;
+    if container.spec.read_only && place.is_rootfs {
         return Err(Error::new(Class::Conflict, "container rootfs is marked read-only"));
     }
+    let target = Target::of(&place, &wanted, &request)?;
     let flags = OFlags::RDONLY | OFlags::DIRECTORY;
-    let directory = place.root().open_at(&place.path, flags, Mode::empty()).map_err(missing)?;
+    let directory = place.root.open_at(&target.directory, flags, Mode::empty()).map_err(missing)?;
     let options = ExtractOptions {
         chown: if request.archive { None } else { Some((0, 0)) },
         owners: owners(engine),
@@ -69,8 +67,11 @@ fn not_found(path: &str, container: &Container, error: &io::Error) -> Error {
             Class::NotFound,
             format!("Could not find the file {path} in container {}", container.record.name),
         ),
-        _ => Error::new(Class::of_io(error), format!("cannot look up {path} in container {}", container.record.name))
-            .why(error.to_string()),
+        _ => Error::new(
+            Class::of_io(error),
+            format!("cannot look up {path} in container {}", container.record.name),
+        )
+        .why(error.to_string()),
     }
 }
 
@@ -82,7 +83,8 @@ fn unpack_error(error: &ApplyError, container: &Container) -> Error {
         _ => Class::Corrupt,
     };
     let why = std::error::Error::source(error).map(ToString::to_string);
-    let mut shown = Error::new(class, format!("cannot copy to container {}", container.record.name)).why(error.to_string());
+    let mut shown = Error::new(class, format!("cannot copy to container {}", container.record.name))
+        .why(error.to_string());
     if let Some(why) = why {
         shown.why = Some(format!("{error}: {why}"));
     }
@@ -117,48 +119,43 @@ fn resolve_parent(root: &Root, rel: &[u8]) -> io::Result<Vec<u8>> {
     Ok(path::join(&root.resolve(path::parent(rel).unwrap_or_default())?, name))
 }
 
-/// A real path of a container: in its root file system, or in a volume, which is mounted only inside the container.
-struct Place<'a> {
-    rootfs: &'a Root,
-    volume: Option<Root>,
+/// Where a path of a container is: in its root file system, or in a volume, which is mounted only inside it.
+struct Place {
+    root: Root,
+    is_rootfs: bool,
+    /// The path in `root`, links not followed yet.
     path: Vec<u8>,
 }
 
-impl<'a> Place<'a> {
-    fn of(rootfs: &'a Root, spec: &Spec, real: Vec<u8>) -> io::Result<Self> {
-        let mut found: Option<(usize, Root, Vec<u8>)> = None;
-        for volume in &spec.volumes {
-            // Links on the way to the target were followed when it was mounted.
-            let Ok(target) = rootfs.resolve(volume.target.as_bytes()) else { continue };
-            let inside = match real.strip_prefix(target.as_slice()) {
-                Some([]) => Vec::new(),
-                Some([b'/', rest @ ..]) => rest.to_vec(),
-                _ => continue,
-            };
-            if found.as_ref().is_some_and(|(length, ..)| *length > target.len()) {
-                continue;
-            }
-            let (root, path) = open_volume(&volume.source, inside)?;
-            found = Some((target.len(), root, path));
-        }
-        Ok(match found {
-            Some((_, volume, path)) => Self { rootfs, volume: Some(volume), path },
-            None => Self { rootfs, volume: None, path: real },
-        })
+impl Place {
+    fn of(files: &Files, spec: &Spec, wanted: &Wanted<'_>) -> io::Result<Self> {
+        let wanted = spec::cleaned(&format!("/{}", wanted.path));
+        let inside = |volume: &VolumeMount| -> Option<String> {
+            let rest = wanted.strip_prefix(spec::cleaned(&volume.target).as_str())?;
+            (rest.is_empty() || rest.starts_with('/')).then(|| rest.to_owned())
+        };
+        let found = spec.volumes.iter().filter_map(|volume| Some((volume, inside(volume)?)));
+        let Some((volume, rest)) = found.min_by_key(|(_, rest)| rest.len()) else {
+            return Ok(Self { root: files.root().try_clone()?, is_rootfs: true, path: wanted.into_bytes() });
+        };
+        Self::of_volume(&volume.source, &rest)
     }
 
-    fn root(&self) -> &Root {
-        self.volume.as_ref().unwrap_or(self.rootfs)
+    /// The mounted directory or file itself is reached through the directory it is in.
+    fn of_volume(source: &Path, rest: &str) -> io::Result<Self> {
+        let name = source.file_name().filter(|_| rest.is_empty());
+        let (root, path) = match (name, source.parent()) {
+            (Some(name), Some(parent)) => (Root::open(parent)?, name.as_encoded_bytes().to_vec()),
+            _ => (Root::open(source)?, rest.as_bytes().to_vec()),
+        };
+        Ok(Self { root, is_rootfs: false, path })
     }
-}
 
-/// A file of the host is reached through its directory.
-fn open_volume(source: &std::path::Path, inside: Vec<u8>) -> io::Result<(Root, Vec<u8>)> {
-    if source.is_dir() {
-        return Ok((Root::open(source)?, inside));
+    /// The entry by its real path; a link itself unless it is to be followed.
+    fn entry(self, follow: bool) -> io::Result<(Root, Vec<u8>)> {
+        let real = if follow { self.root.resolve(&self.path) } else { resolve_parent(&self.root, &self.path) };
+        Ok((self.root, real?))
     }
-    let name = source.file_name().unwrap_or_default().as_encoded_bytes().to_vec();
-    Ok((Root::open(source.parent().unwrap_or(source))?, name))
 }
 
 /// Where an archive goes: a directory, and the name its top gets there.
@@ -171,12 +168,11 @@ struct Target {
 
 impl Target {
     /// The rules of `docker cp`.
-    fn of(root: &Root, request: &CopyIntoContainer) -> Result<Self> {
-        let wanted = Wanted::parse(&request.path);
-        match (root.stat(wanted.path.as_bytes()), root.resolve(wanted.path.as_bytes())) {
+    fn of(place: &Place, wanted: &Wanted<'_>, request: &CopyIntoContainer) -> Result<Self> {
+        match (place.root.stat(&place.path), place.root.resolve(&place.path)) {
             // A link stands for what it points to.
-            (Ok(stat), Ok(real)) => decide(&wanted, &real, Some(FileType::from_raw_mode(stat.st_mode)), request),
-            _ => decide(&wanted, wanted.path.as_bytes(), None, request),
+            (Ok(stat), Ok(real)) => decide(wanted, &real, Some(FileType::from_raw_mode(stat.st_mode)), request),
+            _ => decide(wanted, &place.path, None, request),
         }
     }
 }
@@ -195,10 +191,11 @@ fn decide(
             let name = if request.contents_only { source().map(|_| Vec::new()) } else { source() };
             Ok(Target { directory: path.to_vec(), name })
         }
-        Some(_) if request.source_is_directory => {
-            Err(Error::new(Class::Invalid, "cannot copy directory").why(format!("{} is not a directory", request.path)))
+        Some(_) if request.source_is_directory => Err(Error::new(Class::Invalid, "cannot copy directory")
+            .why(format!("{} is not a directory", request.path))),
+        Some(_) if wanted.is_directory => {
+            Err(Error::new(Class::Invalid, "not a directory").why(request.path.clone()))
         }
-        Some(_) if wanted.is_directory => Err(Error::new(Class::Invalid, "not a directory").why(request.path.clone())),
         None if wanted.is_directory && !request.source_is_directory => {
             Err(Error::new(Class::NotFound, "no such directory").why(request.path.clone()))
         }
@@ -217,6 +214,8 @@ fn shown_directory(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::OwnedFd;
+
     use super::*;
 
     fn request(source_name: &str, path: &str) -> CopyIntoContainer {
@@ -234,7 +233,12 @@ mod tests {
 
     fn target(source_name: &str, path: &str, existing: Option<FileType>) -> Result<(String, Option<String>)> {
         let request = request(source_name, path);
-        let target = decide(&Wanted::parse(&request.path), Wanted::parse(&request.path).path.as_bytes(), existing, &request)?;
+        let target = decide(
+            &Wanted::parse(&request.path),
+            Wanted::parse(&request.path).path.as_bytes(),
+            existing,
+            &request,
+        )?;
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
         Ok((text(target.directory), target.name.map(text)))
     }

@@ -90,7 +90,8 @@ mod tests {
 
     #[test]
     fn a_process_knows_its_path_host_and_terminal() {
-        let request = RunRequest { env: strings(&["X=1", "TERM=dumb"]), terminal: true, ..RunRequest::default() };
+        let request =
+            RunRequest { env: strings(&["X=1", "TERM=dumb"]), terminal: true, ..RunRequest::default() };
         let env = of_process(&spec(request).unwrap());
         assert_eq!(env, ["PATH=/bin", "HOSTNAME=0123456789ab", "TERM=dumb", "X=1", "A=image"]);
     }

@@ -98,7 +98,8 @@ fn without_mountpoints(
     }
     let mut entries = table.into_entries();
     entries.retain(|entry| !mountpoints.contains(&entry.path) || has_content(entry));
-    let mut above: Vec<&[u8]> = mountpoints.iter().filter_map(|path| mica_archive::path::parent(path)).collect();
+    let mut above: Vec<&[u8]> =
+        mountpoints.iter().filter_map(|path| mica_archive::path::parent(path)).collect();
     // Innermost first: one that goes may leave the one around it without a reason.
     above.sort_unstable_by_key(|path| std::cmp::Reverse(path.len()));
     for directory in above {
@@ -164,7 +165,8 @@ mod tests {
     #[test]
     fn what_was_made_to_be_mounted_on_is_no_change() {
         let empty = |path: &str| Entry::new(path, Kind::File { size: 0, digest: None }, 0o644);
-        let image = Table::from_entries(vec![Entry::directory("etc", 0o755), Entry::directory("srv", 0o755)]).unwrap();
+        let image = Table::from_entries(vec![Entry::directory("etc", 0o755), Entry::directory("srv", 0o755)])
+            .unwrap();
         let parent = View::stack([Arc::new(image)]);
         let changed = Table::from_entries(vec![
             Entry::directory("dev", 0o755),
@@ -175,7 +177,8 @@ mod tests {
             Entry::directory("srv/data", 0o755),
         ])
         .unwrap();
-        let mountpoints: Vec<Vec<u8>> = ["dev", "etc/hosts", "srv/data"].iter().map(|path| path.as_bytes().to_vec()).collect();
+        let mountpoints: Vec<Vec<u8>> =
+            ["dev", "etc/hosts", "srv/data"].iter().map(|path| path.as_bytes().to_vec()).collect();
         let left = without_mountpoints(changed, &mountpoints, &parent).unwrap();
         assert_eq!(paths(&left), ["srv", "srv/mine"]);
     }

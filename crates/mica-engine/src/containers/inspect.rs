@@ -80,7 +80,8 @@ fn host_config(spec: &Spec) -> Value {
     let binds: Vec<String> = spec.volumes.iter().map(bind).collect();
     let tmpfs: Map<String, Value> =
         spec.tmpfs.iter().map(|(path, options)| (path.clone(), options.clone().into())).collect();
-    let hosts: Vec<String> = spec.extra_hosts.iter().map(|(host, address)| format!("{host}:{address}")).collect();
+    let hosts: Vec<String> =
+        spec.extra_hosts.iter().map(|(host, address)| format!("{host}:{address}")).collect();
     json!({
         "Binds": if binds.is_empty() { Value::Null } else { binds.into() },
         "ContainerIDFile": spec.cid_file.as_deref().unwrap_or("".as_ref()),

@@ -194,7 +194,8 @@ mod tests {
             (Stream::Stderr, "fäil\n".as_bytes()),
             (Stream::Stdout, b"o\nend"),
         ]);
-        let shown: Vec<(bool, &[u8])> = lines.iter().map(|line| (line.stderr, line.data.as_slice())).collect();
+        let shown: Vec<(bool, &[u8])> =
+            lines.iter().map(|line| (line.stderr, line.data.as_slice())).collect();
         let expected: [(bool, &[u8]); 4] =
             [(false, b"one\n"), (true, "fäil\n".as_bytes()), (false, b"two\n"), (false, b"end")];
         assert_eq!(shown, expected);

@@ -26,8 +26,11 @@ pub(crate) fn logs(
     let id = container.record.id.as_str();
     let path = log::path(&engine.store().state().container(&container.record.id), id);
     let unreadable = |error: io::Error| {
-        Error::new(Class::of_io(&error), format!("cannot read the log of container {}", container.record.name))
-            .why(error.to_string())
+        Error::new(
+            Class::of_io(&error),
+            format!("cannot read the log of container {}", container.record.name),
+        )
+        .why(error.to_string())
     };
     let mut reader = LogReader::open(&path).map_err(unreadable)?;
     if let Some(reader) = &mut reader {

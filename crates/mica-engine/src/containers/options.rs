@@ -44,11 +44,12 @@ pub(super) fn security(options: &[String]) -> Result<Security> {
 
 /// The helper that reads the profile works in another directory.
 fn profile(file: &str) -> Result<Seccomp> {
-    let path = std::path::absolute(file)
-        .and_then(|path| std::fs::metadata(&path).map(|_| path))
-        .map_err(|error| {
-            Error::new(Class::Invalid, format!("opening seccomp profile ({file}) failed")).why(error.to_string())
-        })?;
+    let path = std::path::absolute(file).and_then(|path| std::fs::metadata(&path).map(|_| path)).map_err(
+        |error| {
+            Error::new(Class::Invalid, format!("opening seccomp profile ({file}) failed"))
+                .why(error.to_string())
+        },
+    )?;
     Ok(Seccomp::Profile(path))
 }
 
@@ -90,7 +91,8 @@ impl Names {
                 continue;
             }
             found.names.push(
-                text.parse().map_err(|error| Error::new(Class::Invalid, format!("invalid {option}: {error}")))?,
+                text.parse()
+                    .map_err(|error| Error::new(Class::Invalid, format!("invalid {option}: {error}")))?,
             );
         }
         Ok(found)
@@ -138,7 +140,10 @@ pub(super) fn tmpfs(path: &str, options: &str) -> Result<PlanMount> {
         match option.split_once('=') {
             Some(("size", text)) => size = Some(tmpfs_size(text).ok_or_else(|| invalid(option))?),
             Some(("mode", text)) => {
-                mode_bits = u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o7777).ok_or_else(|| invalid(option))?;
+                mode_bits = u32::from_str_radix(text, 8)
+                    .ok()
+                    .filter(|mode| *mode <= 0o7777)
+                    .ok_or_else(|| invalid(option))?;
             }
             Some(_) => return Err(invalid(option)),
             None => match option {

@@ -77,7 +77,9 @@ fn mounts(spec: &Spec) -> Result<Vec<PlanMount>> {
     for volume in &spec.volumes {
         mounts.push(options::bind(volume)?);
     }
-    mounts.sort_by_key(|mount| mount.target.split(|byte| *byte == b'/').filter(|part| !part.is_empty()).count());
+    mounts.sort_by_key(|mount| {
+        mount.target.split(|byte| *byte == b'/').filter(|part| !part.is_empty()).count()
+    });
     Ok(mounts)
 }
 
@@ -94,7 +96,8 @@ mod tests {
             tmpfs: vec![("/a/b/c".into(), String::new()), ("/a".into(), String::new())],
             ..RunRequest::default()
         };
-        let targets: Vec<Vec<u8>> = mounts(&spec(request).unwrap()).unwrap().into_iter().map(|mount| mount.target).collect();
+        let targets: Vec<Vec<u8>> =
+            mounts(&spec(request).unwrap()).unwrap().into_iter().map(|mount| mount.target).collect();
         assert_eq!(targets, [b"/a".to_vec(), b"/etc/hostname".to_vec(), b"/a/b/c".to_vec()]);
     }
 

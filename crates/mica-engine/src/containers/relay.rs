@@ -74,7 +74,9 @@ impl Pump {
     /// What this waits for.
     fn interest(&self) -> Option<PollFd<'_>> {
         match (&self.from, &self.to) {
-            (_, Some(to)) if self.sent < self.pending.len() => Some(PollFd::from_borrowed_fd(to.as_fd(), PollFlags::OUT)),
+            (_, Some(to)) if self.sent < self.pending.len() => {
+                Some(PollFd::from_borrowed_fd(to.as_fd(), PollFlags::OUT))
+            }
             (Some(from), _) => Some(PollFd::from_borrowed_fd(from.as_fd(), PollFlags::IN)),
             _ => None,
         }

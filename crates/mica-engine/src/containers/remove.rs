@@ -58,7 +58,8 @@ fn kill(engine: &LocalEngine, id: &ContainerId, process: &Process) -> Result<()>
             mica_sys::process::pidfd_signal(std::os::fd::AsFd::as_fd(&pidfd), Signal::KILL.as_raw())
         });
         killed.map_err(|error| {
-            Error::new(Class::of_io(&error), format!("cannot kill container {}", id.short())).why(error.to_string())
+            Error::new(Class::of_io(&error), format!("cannot kill container {}", id.short()))
+                .why(error.to_string())
         })?;
     }
     let deadline = Instant::now() + KILL_TIMEOUT;

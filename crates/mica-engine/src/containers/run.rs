@@ -40,7 +40,8 @@ pub(crate) fn run(
 /// `--rm`: whoever removed it before was asked to.
 fn remove_own(engine: &LocalEngine, id: &str) -> Result<()> {
     loop {
-        let removed = engine.store().find_container(id).and_then(|seen| engine.store().remove_container(&seen));
+        let removed =
+            engine.store().find_container(id).and_then(|seen| engine.store().remove_container(&seen));
         match removed {
             Err(ContainerError::Changed(_)) => {}
             Err(ContainerError::NotFound(_)) => return Ok(()),

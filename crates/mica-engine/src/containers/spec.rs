@@ -150,7 +150,7 @@ fn working_directory(asked: Option<&str>, image: &str) -> Result<String> {
 }
 
 /// An absolute path without `.`, `..` and doubled slashes.
-fn cleaned(path: &str) -> String {
+pub(super) fn cleaned(path: &str) -> String {
     let mut parts: Vec<&str> = Vec::new();
     for part in path.split('/') {
         match part {
@@ -179,8 +179,11 @@ pub(super) mod tests {
     }
 
     pub(in super::super) fn spec(request: RunRequest) -> Result<Spec> {
-        let base =
-            Base { manifest: Digest::of(b"m"), platform: Platform::new("linux", "amd64", None), config: &image() };
+        let base = Base {
+            manifest: Digest::of(b"m"),
+            platform: Platform::new("linux", "amd64", None),
+            config: &image(),
+        };
         Spec::new(request, base, "0123456789ab")
     }
 
@@ -204,7 +207,8 @@ pub(super) mod tests {
 
     #[test]
     fn nothing_to_run_is_refused() {
-        let error = spec(RunRequest { entrypoint: Some(String::new()), ..RunRequest::default() }).unwrap_err();
+        let error =
+            spec(RunRequest { entrypoint: Some(String::new()), ..RunRequest::default() }).unwrap_err();
         assert_eq!(error.message, "no command specified");
     }
 

@@ -44,9 +44,8 @@ pub(super) fn create(engine: &LocalEngine, request: RunRequest, lease: &Lease) -
     };
     let spec = Spec::new(request, base, id.short())?;
     super::plan::check(&spec)?;
-    let config_json = serde_json::to_string(&spec).map_err(|error| {
-        Error::new(Class::Internal, "cannot record the container").why(error.to_string())
-    })?;
+    let config_json = serde_json::to_string(&spec)
+        .map_err(|error| Error::new(Class::Internal, "cannot record the container").why(error.to_string()))?;
     let state_json = State::default().to_json();
     let image_name = spec.image.parse::<Reference>().ok().filter(|_| record.name.is_some());
     let create = |name: &str| {
@@ -100,10 +99,14 @@ fn numbers(id: &ContainerId, attempt: u32) -> (u64, u64) {
 fn find_image(engine: &LocalEngine, query: &str) -> Result<ImageRecord> {
     match engine.store().find_image(query) {
         Err(ImageError::NotFound { .. }) => {
-            let name = query.parse::<Reference>().map_or_else(|_| query.to_owned(), |name| name.or_latest().familiar());
+            let name = query
+                .parse::<Reference>()
+                .map_or_else(|_| query.to_owned(), |name| name.or_latest().familiar());
             Err(Error::new(Class::NotFound, format!("Unable to find image '{name}' locally"))
                 .why("images cannot be pulled from registries yet")
-                .hint("`mica images` lists what is here; `mica build`, `load`, `import` and `pack` make images"))
+                .hint(
+                    "`mica images` lists what is here; `mica build`, `load`, `import` and `pack` make images",
+                ))
         }
         other => Ok(other?),
     }

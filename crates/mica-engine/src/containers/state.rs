@@ -73,7 +73,9 @@ impl Process {
 
 /// The kernel's name for this boot; empty without /proc, and then nothing recorded is believed.
 fn boot_id() -> String {
-    fs::read_to_string("/proc/sys/kernel/random/boot_id").map(|text| text.trim().to_owned()).unwrap_or_default()
+    fs::read_to_string("/proc/sys/kernel/random/boot_id")
+        .map(|text| text.trim().to_owned())
+        .unwrap_or_default()
 }
 
 impl State {
@@ -118,7 +120,8 @@ impl State {
 
 /// The error for a record that cannot be read.
 pub(super) fn damaged(record: &ContainerRecord, error: &serde_json::Error) -> Error {
-    Error::new(Class::Corrupt, format!("the record of container {} is damaged", record.name)).why(error.to_string())
+    Error::new(Class::Corrupt, format!("the record of container {} is damaged", record.name))
+        .why(error.to_string())
 }
 
 /// Records a state, whoever else changed the container since it was read: only its runner changes states.
@@ -140,7 +143,8 @@ pub(super) fn record(store: &Store, id: &str, state: &State) -> Result<()> {
 mod tests {
     use super::*;
 
-    const STAT: &str = "42 (a) b) S 1 42 42 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 777 1000 2 18446744073709551615";
+    const STAT: &str =
+        "42 (a) b) S 1 42 42 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 777 1000 2 18446744073709551615";
 
     fn process() -> Process {
         Process { boot_id: "b".into(), pid: 42, start_time: 777 }

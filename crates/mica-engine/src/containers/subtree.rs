@@ -6,8 +6,8 @@ use std::os::fd::OwnedFd;
 
 use mica_api::{Cancel, Class, Error, Result};
 use mica_archive::{
-    Cancelled, DiffOptions, Entry, Kind, OwnerLedger, OwnerPolicy, Table, TarFormat, Timestamp, View, WriteError,
-    diff_views, keeps_xattr, path, write_tar,
+    Cancelled, DiffOptions, Entry, Kind, OwnerLedger, OwnerPolicy, Table, TarFormat, Timestamp, View,
+    WriteError, diff_views, keeps_xattr, path, write_tar,
 };
 use mica_sys::root::Root;
 use rustix::fs::{FileType, Mode, OFlags, Stat};
@@ -84,7 +84,8 @@ impl Subtree<'_> {
             }
         };
         let mut entry = Entry::new(name, kind, stat.st_mode & 0o7777);
-        entry.mtime = Timestamp { seconds: stat.st_mtime, nanoseconds: u32::try_from(stat.st_mtime_nsec).unwrap_or(0) };
+        entry.mtime =
+            Timestamp { seconds: stat.st_mtime, nanoseconds: u32::try_from(stat.st_mtime_nsec).unwrap_or(0) };
         if self.owners == OwnerPolicy::Exact {
             (entry.uid, entry.gid) = (stat.st_uid, stat.st_gid);
         }
@@ -111,8 +112,13 @@ mod tests {
         reader.read_to_end(&mut tar).unwrap();
         let unpacked = tempfile::tempdir().unwrap();
         let options = mica_archive::ExtractOptions { owners: OwnerPolicy::Ledger, ..Default::default() };
-        let done =
-            mica_archive::extract(&tar[..], &Root::open(unpacked.path()).unwrap(), &options, mica_archive::NEVER).unwrap();
+        let done = mica_archive::extract(
+            &tar[..],
+            &Root::open(unpacked.path()).unwrap(),
+            &options,
+            mica_archive::NEVER,
+        )
+        .unwrap();
         done.owners.keys().map(|path| String::from_utf8_lossy(path).into_owned()).collect()
     }
 

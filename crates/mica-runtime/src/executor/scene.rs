@@ -91,7 +91,7 @@ impl Scene {
         let (mut uid, mut gid) = (plan.user.uid, plan.user.gid);
         let mut groups = Some(plan.user.groups.clone());
         if plan.ids == crate::plan::Ids::Single {
-            if (uid, gid) != (0, 0) || !plan.user.groups.is_empty() {
+            if (uid, gid) != (0, 0) {
                 let notice = format!("there is a single id here: running as 0:0 instead of {uid}:{gid}");
                 self.notices.push(notice);
             }
