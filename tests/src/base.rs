@@ -17,6 +17,7 @@ RUN <<END
 printf 'root:x:0:0:root:/root:/bin/sh\nann:x:1000:1001:Ann:/home/ann:/bin/sh\n' > /etc/passwd
 printf 'root:x:0:\nann:x:1001:\nwheel:x:10:ann\n' > /etc/group
 END
+ENTRYPOINT []
 "#;
 
 /// The store and the archive that the others are made from.

@@ -144,7 +144,7 @@ impl Built<'_> {
         let config = self.stored_config();
         let entries = config["history"].as_array().cloned().unwrap_or_default();
         let text = |entry: &Value| entry["created_by"].as_str().unwrap_or_default().to_owned();
-        let base = ["mica pack", "--install -s /bin", "ann:x:1000:1001"];
+        let base = ["mica pack", "--install -s /bin", "ann:x:1000:1001", "ENTRYPOINT []"];
         entries.iter().map(text).filter(|text| !base.iter().any(|part| text.contains(part))).collect()
     }
 

@@ -1,0 +1,137 @@
+//! What a build says while it runs, and when it fails.
+
+use mica_testkit::golden::normalise;
+use mica_tests::{Build, holds, with_base};
+
+/// The kind of a line of the plain grammar, or the line itself if it has none.
+fn kind(line: &str) -> Result<&'static str, String> {
+    let unknown = || Err(line.to_owned());
+    if line.is_empty() {
+        return Ok("blank");
+    }
+    let Some((number, rest)) = line.strip_prefix('#').and_then(|line| line.split_once(' ')) else {
+        return unknown();
+    };
+    if number.is_empty() || !number.bytes().all(|byte| byte.is_ascii_digit()) {
+        return unknown();
+    }
+    if number == "0" {
+        return if rest.starts_with("building with \"") { Ok("header") } else { unknown() };
+    }
+    let first = rest.split(' ').next().unwrap_or_default();
+    let seconds = |text: &str, digits: usize| {
+        text.split_once('.').is_some_and(|(whole, part)| {
+            part.len() == digits && !whole.is_empty() && (whole.to_owned() + part).bytes().all(|b| b.is_ascii_digit())
+        })
+    };
+    match first {
+        "CACHED" | "CANCELED" | "..." if rest == first => Ok("state"),
+        "DONE" => match rest.strip_prefix("DONE ").and_then(|time| time.strip_suffix('s')) {
+            Some(time) if seconds(time, 1) => Ok("state"),
+            _ => unknown(),
+        },
+        "ERROR:" => Ok("state"),
+        "WARN:" => Ok("warning"),
+        _ if seconds(first, 3) => Ok("log"),
+        "transferring" | "exporting" | "writing" | "naming" | "resolve" | "sha256:" => Ok("status"),
+        _ => Ok("name"),
+    }
+}
+
+#[test]
+fn every_line_follows_the_grammar() {
+    let Some(mica) = with_base() else { return };
+    let dockerfile = "FROM base AS a\nRUN echo ünï; echo err >&2\nFROM base\nCOPY --from=a /etc /e\nRUN sleep 0.1\n";
+    let first = Build::new(&mica, dockerfile).run().success();
+    let second = Build::new(&mica, dockerfile).run().success();
+    for text in [first.stderr_text(), second.stderr_text()] {
+        for line in text.lines() {
+            kind(line).unwrap_or_else(|line| panic!("{line:?} is no plain progress, in:\n{text}"));
+        }
+        assert!(text.starts_with("#0 building with \"default\" instance using "), "{text}");
+    }
+    let text = first.stderr_text();
+    holds(&text, &["[internal] load build definition from Dockerfile\n", "[internal] load .dockerignore\n"]);
+    holds(&text, &["[a 2/2] RUN echo ünï; echo err >&2\n", "[stage-1 2/3] COPY --from=a /etc /e\n", "exporting to image\n"]);
+    let logs: Vec<&str> = text.lines().filter(|line| kind(line) == Ok("log")).collect();
+    assert!(logs.iter().any(|line| line.ends_with(" ünï")) && logs.iter().any(|line| line.ends_with(" err")));
+    let cached = second.stderr_text().lines().filter(|line| line.ends_with(" CACHED")).count();
+    assert!(cached >= 3, "{}", second.stderr_text());
+    assert!(first.stdout.is_empty() && !text.contains('\u{1b}'));
+}
+
+#[test]
+fn a_failure_ends_with_the_log_and_the_place() {
+    let Some(mica) = with_base() else { return };
+    let dockerfile = "FROM base\nRUN for i in 1 2 3 4 5 6 7 8 9 10 11 12; do echo line $i; done; exit 3\nCMD x\n";
+    let text = Build::new(&mica, dockerfile).run().exits(1).stderr_text();
+    let tail = &text[text.find("------\n > ").expect("a failure tail")..];
+    let timeless: String = tail
+        .lines()
+        .map(|line| match line.split_once(' ') {
+            Some((time, rest)) if time.contains('.') && time.parse::<f64>().is_ok() => format!("0.000 {rest}\n"),
+            _ => format!("{line}\n"),
+        })
+        .collect();
+    mica_testkit::golden!("build_failure.txt", timeless);
+}
+
+#[test]
+fn a_parse_error_shows_its_lines() {
+    let Some(mica) = with_base() else { return };
+    let dockerfile = "FROM base\nENV A=1\nRUN <<END\nx\nEND\nCOPY --form=a b \\\n  c\nCMD x\nCMD y\n";
+    let text = Build::new(&mica, dockerfile).run().exits(1).stderr_text();
+    let frame = &text[text.find("Dockerfile:6\n").unwrap_or_else(|| panic!("{text}"))..];
+    mica_testkit::golden!("parse_error.txt", normalise(frame, &[]));
+}
+
+#[test]
+fn quiet_says_the_image_and_nothing_else() {
+    let Some(mica) = with_base() else { return };
+    mica.write("q/Dockerfile", "FROM base\nRUN echo hidden\n");
+    let context = mica.work().join("q");
+    let output = mica.run(["build", "-q", context.to_str().unwrap()]).success();
+    let line = output.line();
+    assert!(line.starts_with("sha256:") && line.len() == 71, "{line}");
+    assert_eq!(output.stderr_text(), "");
+    mica.write("q/Dockerfile", "FROM base\nRUN echo shown; false\n");
+    let failed = mica.run(["build", "-q", context.to_str().unwrap()]).exits(1);
+    holds(&failed.stderr_text(), &["did not complete successfully: exit code: 1"]);
+}
+
+#[test]
+fn raw_progress_is_one_object_per_line() {
+    let Some(mica) = with_base() else { return };
+    mica.write("r/Dockerfile", "FROM base\nRUN echo hello\n");
+    let context = mica.work().join("r");
+    let output = mica.run(["build", "--progress=rawjson", context.to_str().unwrap()]).success();
+    let text = output.stderr_text();
+    let mut keys = std::collections::BTreeSet::new();
+    for line in text.lines() {
+        let value: serde_json::Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+        keys.extend(value.as_object().unwrap().keys().cloned());
+    }
+    for key in ["vertexes", "logs"] {
+        assert!(keys.contains(key), "{keys:?}");
+    }
+    assert!(keys.iter().all(|key| ["vertexes", "statuses", "logs", "warnings"].contains(&key.as_str())), "{keys:?}");
+}
+
+#[test]
+fn a_terminal_gets_the_picture_that_people_know() {
+    let Some(mica) = with_base() else { return };
+    let Some(script) = mica_testkit::peer::need("script") else { return };
+    mica.write("t/Dockerfile", "FROM base\nRUN echo hello\n");
+    let command = mica.command([""]);
+    let program = command.get_program().to_str().unwrap();
+    let line = format!("{program} build {}", mica.work().join("t").display());
+    let output = std::process::Command::new(script)
+        .args(["-qefc", &line, "/dev/null"])
+        .envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))))
+        .stdin(std::process::Stdio::null())
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{text}");
+    holds(&text, &["[+] Building ", "[2/2] RUN echo hello", "=> exporting to image", "FINISHED"]);
+}
