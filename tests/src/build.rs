@@ -94,8 +94,7 @@ impl<'a> Build<'a> {
         let mica = self.mica;
         let tar = mica.work().join("result.tar");
         let output = format!("type=tar,dest={}", tar.to_str().expect("our own path"));
-        let output =
-            self.option("-t", "result").flag("--load").option("--output", &output).run().success();
+        let output = self.option("-t", "result").flag("--load").option("--output", &output).run().success();
         Built { mica, output, tar }
     }
 

@@ -51,9 +51,9 @@ impl Tree {
     /// What is at the path, not following a link.
     #[track_caller]
     pub fn lstat(&self, path: &str) -> Metadata {
-        self.path(path).symlink_metadata().unwrap_or_else(|error| {
-            panic!("{path}: {error}; the root holds {:?}", self.names("/"))
-        })
+        self.path(path)
+            .symlink_metadata()
+            .unwrap_or_else(|error| panic!("{path}: {error}; the root holds {:?}", self.names("/")))
     }
 
     /// The permission bits.

@@ -85,7 +85,8 @@ fn how_a_dockerfile_is_written_does_not_matter() {
     ];
     Build::new(&mica, first).succeeds();
     for (dockerfile, hit) in cases {
-        let title = if dockerfile.contains("--network") { "RUN --network=none echo last" } else { "echo last" };
+        let title =
+            if dockerfile.contains("--network") { "RUN --network=none echo last" } else { "echo last" };
         assert_eq!(Build::new(&mica, dockerfile).succeeds().cached(title), hit, "{dockerfile:?}");
     }
     let heredoc = "FROM base\nCOPY <<A /f\nx\nA\n";
@@ -106,7 +107,9 @@ fn a_hit_keeps_the_old_layer_and_the_image() {
 fn copies_between_stages_go_by_content() {
     let Some(mica) = with_base() else { return };
     let dockerfile = |text: &str| {
-        format!("FROM base AS a\nRUN echo {text} > /ignored; echo same > /f\nFROM base\nCOPY --from=a /f /f\nRUN echo last\n")
+        format!(
+            "FROM base AS a\nRUN echo {text} > /ignored; echo same > /f\nFROM base\nCOPY --from=a /f /f\nRUN echo last\n"
+        )
     };
     Build::new(&mica, dockerfile("1")).succeeds();
     let built = Build::new(&mica, dockerfile("2")).succeeds();

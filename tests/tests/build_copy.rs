@@ -50,8 +50,8 @@ fn a_missing_source_fails_and_a_pattern_without_match_does_not() {
 fn patterns_follow_go_s_rules() {
     let Some(mica) = with_base() else { return };
     let dockerfile = "FROM scratch\nCOPY *.t[xy]t /a/\nCOPY d?/[[]x /b/\nCOPY .h* /c/\nCOPY d* /d/\n";
-    let build = Build::new(&mica, dockerfile)
-        .prepare("mkdir d1 d2; touch 1.txt 2.tyt 3.tzt d1/[x d1/y d2/z .hidden");
+    let build =
+        Build::new(&mica, dockerfile).prepare("mkdir d1 d2; touch 1.txt 2.tyt 3.tzt d1/[x d1/y d2/z .hidden");
     let tree = build.succeeds().tree();
     assert_eq!(tree.files("/"), ["a/1.txt", "a/2.tyt", "b/[x", "c/.hidden", "d/[x", "d/y", "d/z"]);
 }
@@ -132,8 +132,12 @@ fn owners_are_the_flag_s_and_never_the_user_s() {
 #[test]
 fn modes_are_octal_or_symbolic() {
     let Some(mica) = with_base() else { return };
-    let build = Build::new(&mica, "FROM scratch\nCOPY --chmod=u=rwX,go=rX d /a\nCOPY --chmod=750 d/f /n/b\nCOPY --chmod=2640 d/f /c\n");
-    let tree = build.prepare("mkdir -p d/e; touch d/f d/x; chmod 600 d/f; chmod 700 d/x d/e").succeeds().tree();
+    let build = Build::new(
+        &mica,
+        "FROM scratch\nCOPY --chmod=u=rwX,go=rX d /a\nCOPY --chmod=750 d/f /n/b\nCOPY --chmod=2640 d/f /c\n",
+    );
+    let tree =
+        build.prepare("mkdir -p d/e; touch d/f d/x; chmod 600 d/f; chmod 700 d/x d/e").succeeds().tree();
     assert_eq!((tree.mode("/a/f"), tree.mode("/a/x"), tree.mode("/a/e")), (0o644, 0o755, 0o755));
     assert_eq!((tree.mode("/n/b"), tree.mode("/n"), tree.mode("/c")), (0o750, 0o750, 0o2640));
     let bad = Build::new(&mica, "FROM scratch\nCOPY --chmod=08 f /\n").file("f", "");
@@ -143,7 +147,8 @@ fn modes_are_octal_or_symbolic() {
 #[test]
 fn parents_are_recreated_from_the_pivot_on() {
     let Some(mica) = with_base() else { return };
-    let dockerfile = "FROM scratch\nCOPY --parents x/./y/z /d/\nCOPY --parents x/y/z /e/\nCOPY --parents **/*.md /f/\n";
+    let dockerfile =
+        "FROM scratch\nCOPY --parents x/./y/z /d/\nCOPY --parents x/y/z /e/\nCOPY --parents **/*.md /f/\n";
     let build = Build::new(&mica, dockerfile).prepare("mkdir -p x/y; touch x/y/z x/y/r.md; chmod 700 x/y");
     let tree = build.succeeds().tree();
     assert_eq!(tree.files("/"), ["d/y/z", "e/x/y/z", "f/x/y/r.md"]);
@@ -181,7 +186,9 @@ fn stages_are_copied_from_by_index_and_by_name() {
     assert_eq!((tree.owner("/a/f"), tree.owner("/b")), ((3, 4), (3, 4)));
     assert_eq!(tree.lstat("/a/f").ino(), tree.lstat("/a/g").ino(), "hard links stay linked");
     let later = "FROM base AS a\nCOPY --from=b /x /\nFROM base AS b\n";
-    Build::new(&mica, later).option("--target", "a").fails("it needs to be defined before current stage \"a\"");
+    Build::new(&mica, later)
+        .option("--target", "a")
+        .fails("it needs to be defined before current stage \"a\"");
     Build::new(&mica, "FROM base\nCOPY --from=5 /x /\n").fails("invalid stage index 5");
 }
 
@@ -192,7 +199,8 @@ fn contexts_can_be_named() {
     mica.write("other/.dockerignore", "hidden\n");
     mica.write("other/hidden", "");
     let value = format!("other={}", mica.work().join("other").display());
-    let build = Build::new(&mica, "FROM scratch\nCOPY --from=other . /o/\n").option("--build-context", &value);
+    let build =
+        Build::new(&mica, "FROM scratch\nCOPY --from=other . /o/\n").option("--build-context", &value);
     assert_eq!(build.succeeds().tree().files("/o"), [".dockerignore", "f"]);
     let image = Build::new(&mica, "FROM x\nRUN true\n").option("--build-context", "x=docker-image://base");
     image.succeeds();
@@ -217,7 +225,10 @@ fn archives_are_unpacked_by_add_and_by_their_content() {
     for path in ["/a/in/f", "/b/in/f", "/c/in/f", "/e/in/f"] {
         assert_eq!(tree.text(path), "1\n", "{path}");
     }
-    assert_eq!((tree.mode("/a/in/f"), tree.owner("/a/in/f"), tree.lstat("/a/in/f").mtime()), (0o640, (3, 4), TIME));
+    assert_eq!(
+        (tree.mode("/a/in/f"), tree.owner("/a/in/f"), tree.lstat("/a/in/f").mtime()),
+        (0o640, (3, 4), TIME)
+    );
     assert_eq!(tree.owner("/own/in/f"), (8, 8));
     assert!(tree.lstat("/t/t.gz").is_file() && tree.lstat("/d/a.tar").is_file());
     assert!(tree.lstat("/raw").is_file() && tree.lstat("/copied").is_file());
@@ -229,14 +240,16 @@ fn zstd_archives_are_unpacked_too() {
     if !Command::new("zstd").arg("--version").output().is_ok_and(|output| output.status.success()) {
         return mica_testkit::skip("no zstd");
     }
-    let build = Build::new(&mica, "FROM scratch\nADD a /a\n").prepare("echo 1 > f; tar -cf - f | zstd -q > a");
+    let build =
+        Build::new(&mica, "FROM scratch\nADD a /a\n").prepare("echo 1 > f; tar -cf - f | zstd -q > a");
     assert_eq!(build.succeeds().tree().text("/a/f"), "1\n");
 }
 
 #[test]
 fn history_shows_the_flags_that_change_files() {
     let Some(mica) = with_base() else { return };
-    let dockerfile = "FROM scratch\nARG D=z\nCOPY --chown=1:2 --chmod=640 --link a b /$D/\nADD a /y\nCOPY <<EOF /h\nEOF\n";
+    let dockerfile =
+        "FROM scratch\nARG D=z\nCOPY --chown=1:2 --chmod=640 --link a b /$D/\nADD a /y\nCOPY <<EOF /h\nEOF\n";
     let built = Build::new(&mica, dockerfile).file("a", "").file("b", "").succeeds();
     assert_eq!(
         built.history(),
@@ -254,9 +267,10 @@ fn history_shows_the_flags_that_change_files() {
 fn attributes_and_holes_survive() {
     let Some(mica) = with_base() else { return };
     let dockerfile = "FROM base AS a\nCOPY . /c/\nFROM scratch\nCOPY --from=a /c /d\n";
-    let build = Build::new(&mica, dockerfile)
-        .prepare("truncate -s 20M sparse; printf end >> sparse; touch cap; mkfifo pipe; ln cap cap2; \
-                  setcap cap_net_raw+ep cap 2>/dev/null || true; printf x > 'name with ünicode'");
+    let build = Build::new(&mica, dockerfile).prepare(
+        "truncate -s 20M sparse; printf end >> sparse; touch cap; mkfifo pipe; ln cap cap2; \
+                  setcap cap_net_raw+ep cap 2>/dev/null || true; printf x > 'name with ünicode'",
+    );
     let has_capability = Command::new("getcap").arg(build.context().join("cap")).output();
     let has_capability = has_capability.is_ok_and(|output| !output.stdout.is_empty());
     let tree = build.succeeds().tree();

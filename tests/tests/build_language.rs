@@ -15,8 +15,7 @@ fn refused(mica: &Mica, cases: &[(&str, &str)]) {
 #[test]
 fn directives_end_with_the_first_line_that_is_none() {
     let Some(mica) = with_base() else { return };
-    let built =
-        Build::new(&mica, "# c\n# escape=`\nFROM base\nRUN echo a \\\n  b > /f\n").succeeds();
+    let built = Build::new(&mica, "# c\n# escape=`\nFROM base\nRUN echo a \\\n  b > /f\n").succeeds();
     assert_eq!(built.tree().text("/f"), "a b\n");
 }
 
@@ -56,7 +55,10 @@ fn files_that_are_no_dockerfiles_are_refused() {
             ("# escape=\\\n# escape=\\\nFROM base\n", "only one escape parser directive can be used"),
             ("# escape=x\nFROM base\n", "invalid escape token 'x' does not match"),
             (&long, "dockerfile line greater than max allowed size of 65535"),
-            ("FROM base\nRNU x\n", "dockerfile parse error on line 2: unknown instruction: RNU (did you mean RUN?)"),
+            (
+                "FROM base\nRNU x\n",
+                "dockerfile parse error on line 2: unknown instruction: RNU (did you mean RUN?)",
+            ),
             ("", "the Dockerfile cannot be empty"),
             ("# only a comment\n\n", "file with no instructions"),
             ("ARG A=1\n", "dockerfile contains no stages to build"),
@@ -69,10 +71,16 @@ fn files_that_are_no_dockerfiles_are_refused() {
             ("FROM base\nRUN <<EOF\ntrue\n", "unterminated heredoc"),
             ("FROM base\nCOPY a <<EOF\nEOF\n", "COPY cannot accept a heredoc as a destination"),
             ("FROM base\nCOPY a\n", "COPY requires at least two arguments, but only one was provided"),
-            ("FROM base\nCOPY \"a b\" /y/\n", "unexpected end of statement while looking for matching double-quote"),
+            (
+                "FROM base\nCOPY \"a b\" /y/\n",
+                "unexpected end of statement while looking for matching double-quote",
+            ),
             ("FROM base\nENV A\n", "ENV must have two arguments"),
             ("FROM base\nENV =x\n", "ENV names can not be blank"),
-            ("FROM base\nENV A=1 B\n", "Syntax error - can't find = in \"B\". Must be of the form: name=value"),
+            (
+                "FROM base\nENV A=1 B\n",
+                "Syntax error - can't find = in \"B\". Must be of the form: name=value",
+            ),
             ("FROM base AS\n", "FROM requires either one or three arguments"),
             ("FROM base AS 1a\n", "invalid name for build stage: \"1a\""),
             ("FROM base\nCOPY --from=$X a /\n", "variable expansion is not supported for --from"),
@@ -104,7 +112,8 @@ fn what_is_no_json_array_is_a_shell_command() {
 #[test]
 fn a_heredoc_is_a_script() {
     let Some(mica) = with_base() else { return };
-    let dockerfile = "FROM base\nRUN <<EOF\nfalse\necho ok>/f\nEOF\nRUN cat <<A >/x && cat <<B >/y\na $HOME\nA\nb\nB\n";
+    let dockerfile =
+        "FROM base\nRUN <<EOF\nfalse\necho ok>/f\nEOF\nRUN cat <<A >/x && cat <<B >/y\na $HOME\nA\nb\nB\n";
     let tree = Build::new(&mica, dockerfile).succeeds().tree();
     assert_eq!(tree.text("/f"), "ok\n");
     assert_eq!((tree.text("/x").as_str(), tree.text("/y").as_str()), ("a /root\n", "b\n"));
@@ -171,7 +180,8 @@ fn expansion_has_the_shell_s_modifiers() {
         ("\"$U|$P\"", "|a/b.c.d"),
         ("a$", "a$"),
     ];
-    let labels: String = cases.iter().enumerate().map(|(i, (text, _))| format!("LABEL l{i}={text}\n")).collect();
+    let labels: String =
+        cases.iter().enumerate().map(|(i, (text, _))| format!("LABEL l{i}={text}\n")).collect();
     let config = Build::new(&mica, format!("FROM base\nENV P=a/b.c.d E=\n{labels}")).succeeds().config();
     for (i, (text, value)) in cases.iter().enumerate() {
         assert_eq!(config["Labels"][format!("l{i}")], json!(value), "{text}");
@@ -316,12 +326,13 @@ fn health_checks_are_kept_in_nanoseconds() {
     let Some(mica) = with_base() else { return };
     let dockerfile = "FROM base\nHEALTHCHECK --interval=5s --timeout=1m --retries=2 CMD true\n";
     let built = Build::new(&mica, dockerfile).succeeds();
-    let expected =
-        json!({"Test": ["CMD-SHELL", "true"], "Interval": 5_000_000_000u64, "Timeout": 60_000_000_000u64, "Retries": 2});
+    let expected = json!({"Test": ["CMD-SHELL", "true"], "Interval": 5_000_000_000u64, "Timeout": 60_000_000_000u64, "Retries": 2});
     assert_eq!(built.config()["Healthcheck"], expected);
     assert_eq!(
         built.history(),
-        ["HEALTHCHECK {Test:[CMD-SHELL true] Interval:5s Timeout:1m0s StartPeriod:0s StartInterval:0s Retries:2}"]
+        [
+            "HEALTHCHECK {Test:[CMD-SHELL true] Interval:5s Timeout:1m0s StartPeriod:0s StartInterval:0s Retries:2}"
+        ]
     );
     let none = Build::new(&mica, "FROM base\nHEALTHCHECK NONE\n").succeeds();
     assert_eq!(none.config()["Healthcheck"], json!({"Test": ["NONE"]}));
@@ -398,7 +409,24 @@ fn ignore_files_decide_what_copy_sees() {
     let Some(mica) = with_base() else { return };
     let all = "mkdir -p d/e src/deep .git; touch a b.o d/x d/e/t d/t src/m.c src/m.o src/deep/n.o src/deep/n.c t .git/c";
     let cases: &[(&str, &[&str])] = &[
-        ("", &[".dockerignore", ".git/c", "Dockerfile", "a", "b.o", "d/e/t", "d/t", "d/x", "src/deep/n.c", "src/deep/n.o", "src/m.c", "src/m.o", "t"]),
+        (
+            "",
+            &[
+                ".dockerignore",
+                ".git/c",
+                "Dockerfile",
+                "a",
+                "b.o",
+                "d/e/t",
+                "d/t",
+                "d/x",
+                "src/deep/n.c",
+                "src/deep/n.o",
+                "src/m.c",
+                "src/m.o",
+                "t",
+            ],
+        ),
         ("*\n!d/x\n", &["d/x"]),
         ("*\n!src\nsrc/*.o\n", &["src/deep/n.c", "src/deep/n.o", "src/m.c"]),
         ("**/t\n.*\nDockerfile\nsrc\n", &["a", "b.o", "d/x"]),
@@ -409,7 +437,8 @@ fn ignore_files_decide_what_copy_sees() {
         ("*\n!src\nsrc/[m-n].?\n", &["src/deep/n.c", "src/deep/n.o"]),
     ];
     for (ignore, expected) in cases {
-        let build = Build::new(&mica, "FROM scratch\nCOPY . /c/\n").prepare(all).file(".dockerignore", ignore);
+        let build =
+            Build::new(&mica, "FROM scratch\nCOPY . /c/\n").prepare(all).file(".dockerignore", ignore);
         assert_eq!(build.succeeds().tree().files("/c"), *expected, "{ignore:?}");
     }
     let own = Build::new(&mica, "FROM scratch\nCOPY . /c/\n").prepare(all);

@@ -14,14 +14,26 @@ fn a_step_sees_what_it_should() {
     );
     let build = Build::new(&mica, dockerfile).option("--add-host", "there:10.1.2.3");
     let tree = build.succeeds().tree();
-    assert_eq!((tree.text("/hostname").as_str(), tree.text("/umask").as_str()), ("buildkitsandbox\n", "0022\n"));
+    assert_eq!(
+        (tree.text("/hostname").as_str(), tree.text("/umask").as_str()),
+        ("buildkitsandbox\n", "0022\n")
+    );
     assert!(tree.text("/id").starts_with("uid=0(root) gid=0(root)"));
     assert_eq!((tree.text("/stdin").as_str(), tree.text("/pwd").as_str()), ("", "/\n"));
-    holds(&tree.text("/env"), &["HOME=/root\n", "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\n"]);
+    holds(
+        &tree.text("/env"),
+        &["HOME=/root\n", "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\n"],
+    );
     let hosts = tree.text("/hosts");
-    assert!(hosts.starts_with("127.0.0.1\tlocalhost buildkitsandbox\n::1\tlocalhost ip6-localhost ip6-loopback\n"));
+    assert!(
+        hosts
+            .starts_with("127.0.0.1\tlocalhost buildkitsandbox\n::1\tlocalhost ip6-localhost ip6-loopback\n")
+    );
     holds(&hosts, &["10.1.2.3\tthere\n"]);
-    holds(&tree.text("/mounts"), &[" /proc ", " /sys ", " /dev ", " /dev/pts ", " /dev/shm ", " /dev/mqueue "]);
+    holds(
+        &tree.text("/mounts"),
+        &[" /proc ", " /sys ", " /dev ", " /dev/pts ", " /dev/shm ", " /dev/mqueue "],
+    );
     holds(&tree.text("/status"), &["CapEff:\t00000000800405fb\n", "Seccomp:\t2\n"]);
     holds(&tree.text("/tmp/id"), &["uid=1000(ann) gid=1001(ann)", "10(wheel)"]);
     assert_eq!(tree.text("/tmp/home"), "/home/ann\n");
@@ -79,7 +91,8 @@ fn processes_end_with_their_step() {
 #[test]
 fn a_bind_mount_is_read_only_or_thrown_away() {
     let Some(mica) = with_base() else { return };
-    let failed = Build::new(&mica, "FROM base\nRUN --mount=type=bind,target=/m echo x > /m/new\n").file("f", "f");
+    let failed =
+        Build::new(&mica, "FROM base\nRUN --mount=type=bind,target=/m echo x > /m/new\n").file("f", "f");
     failed.fails("Read-only file system");
     let dockerfile = concat!(
         "FROM base\nRUN --mount=target=/m,rw echo x > /m/new && cp /m/f /copy\n",
@@ -161,7 +174,10 @@ fn mounts_that_cannot_be_are_explained() {
         ("--mount=type=tmpfs,target=/", "invalid mount target \"/\""),
         ("--mount=type=secret", "invalid secret mount. one of source, target required"),
         ("--mount=type=ssh,required", "unset ssh forward key default"),
-        ("--mount=from=$X,target=/x", "'from' doesn't support variable expansion, define alias stage instead"),
+        (
+            "--mount=from=$X,target=/x",
+            "'from' doesn't support variable expansion, define alias stage instead",
+        ),
         ("--network=foo", "invalid network mode \"foo\""),
         ("--network=host", "network.host is not allowed"),
         ("--security=insecure", "security.insecure is not allowed"),

@@ -21,7 +21,9 @@ fn kind(line: &str) -> Result<&'static str, String> {
     let first = rest.split(' ').next().unwrap_or_default();
     let seconds = |text: &str, digits: usize| {
         text.split_once('.').is_some_and(|(whole, part)| {
-            part.len() == digits && !whole.is_empty() && (whole.to_owned() + part).bytes().all(|b| b.is_ascii_digit())
+            part.len() == digits
+                && !whole.is_empty()
+                && (whole.to_owned() + part).bytes().all(|b| b.is_ascii_digit())
         })
     };
     match first {
@@ -41,7 +43,8 @@ fn kind(line: &str) -> Result<&'static str, String> {
 #[test]
 fn every_line_follows_the_grammar() {
     let Some(mica) = with_base() else { return };
-    let dockerfile = "FROM base AS a\nRUN echo ünï; echo err >&2\nFROM base\nCOPY --from=a /etc /e\nRUN sleep 0.1\n";
+    let dockerfile =
+        "FROM base AS a\nRUN echo ünï; echo err >&2\nFROM base\nCOPY --from=a /etc /e\nRUN sleep 0.1\n";
     let first = Build::new(&mica, dockerfile).run().success();
     let second = Build::new(&mica, dockerfile).run().success();
     for text in [first.stderr_text(), second.stderr_text()] {
@@ -52,7 +55,14 @@ fn every_line_follows_the_grammar() {
     }
     let text = first.stderr_text();
     holds(&text, &["[internal] load build definition from Dockerfile\n", "[internal] load .dockerignore\n"]);
-    holds(&text, &["[a 2/2] RUN echo ünï; echo err >&2\n", "[stage-1 2/3] COPY --from=a /etc /e\n", "exporting to image\n"]);
+    holds(
+        &text,
+        &[
+            "[a 2/2] RUN echo ünï; echo err >&2\n",
+            "[stage-1 2/3] COPY --from=a /etc /e\n",
+            "exporting to image\n",
+        ],
+    );
     let logs: Vec<&str> = text.lines().filter(|line| kind(line) == Ok("log")).collect();
     assert!(logs.iter().any(|line| line.ends_with(" ünï")) && logs.iter().any(|line| line.ends_with(" err")));
     let cached = second.stderr_text().lines().filter(|line| line.ends_with(" CACHED")).count();
@@ -63,13 +73,16 @@ fn every_line_follows_the_grammar() {
 #[test]
 fn a_failure_ends_with_the_log_and_the_place() {
     let Some(mica) = with_base() else { return };
-    let dockerfile = "FROM base\nRUN for i in 1 2 3 4 5 6 7 8 9 10 11 12; do echo line $i; done; exit 3\nCMD x\n";
+    let dockerfile =
+        "FROM base\nRUN for i in 1 2 3 4 5 6 7 8 9 10 11 12; do echo line $i; done; exit 3\nCMD x\n";
     let text = Build::new(&mica, dockerfile).run().exits(1).stderr_text();
     let tail = &text[text.find("------\n > ").expect("a failure tail")..];
     let timeless: String = tail
         .lines()
         .map(|line| match line.split_once(' ') {
-            Some((time, rest)) if time.contains('.') && time.parse::<f64>().is_ok() => format!("0.000 {rest}\n"),
+            Some((time, rest)) if time.contains('.') && time.parse::<f64>().is_ok() => {
+                format!("0.000 {rest}\n")
+            }
             _ => format!("{line}\n"),
         })
         .collect();
@@ -108,13 +121,17 @@ fn raw_progress_is_one_object_per_line() {
     let text = output.stderr_text();
     let mut keys = std::collections::BTreeSet::new();
     for line in text.lines() {
-        let value: serde_json::Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+        let value: serde_json::Value =
+            serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
         keys.extend(value.as_object().unwrap().keys().cloned());
     }
     for key in ["vertexes", "logs"] {
         assert!(keys.contains(key), "{keys:?}");
     }
-    assert!(keys.iter().all(|key| ["vertexes", "statuses", "logs", "warnings"].contains(&key.as_str())), "{keys:?}");
+    assert!(
+        keys.iter().all(|key| ["vertexes", "statuses", "logs", "warnings"].contains(&key.as_str())),
+        "{keys:?}"
+    );
 }
 
 #[test]
