@@ -108,7 +108,7 @@ impl<'a> Execution<'a> {
             let mut failure: Option<Failure> = None;
             loop {
                 while running < slots && failure.is_none() {
-                    let Some(id) = schedule.next() else { break };
+                    let Some(id) = schedule.next_ready() else { break };
                     let sender = sender.clone();
                     scope.spawn(move || {
                         let result = self.vertex(id);

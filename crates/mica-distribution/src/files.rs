@@ -14,13 +14,16 @@ use mica_archive::Limits;
 use mica_archive::tar::{MemberKind, TarError, TarReader};
 use mica_sys::root::Root;
 
+/// A file of an archive: its bytes, and how many there are.
+pub type OpenFile<'a> = (Box<dyn Read + Send + 'a>, u64);
+
 /// The files of an archive.
 pub trait ImageFiles: Send + Sync {
     /// Opens a file by its exact name; `None` if there is none of that name, or if it is no regular file.
     ///
     /// # Errors
     /// [`FilesError`] when the medium cannot be read.
-    fn open(&self, name: &str) -> Result<Option<(Box<dyn Read + Send + '_>, u64)>, FilesError>;
+    fn open(&self, name: &str) -> Result<Option<OpenFile<'_>>, FilesError>;
 }
 
 /// Why the files of an archive cannot be reached.
@@ -62,7 +65,7 @@ impl Directory {
 }
 
 impl ImageFiles for Directory {
-    fn open(&self, name: &str) -> Result<Option<(Box<dyn Read + Send + '_>, u64)>, FilesError> {
+    fn open(&self, name: &str) -> Result<Option<OpenFile<'_>>, FilesError> {
         match self.root.open_file(name.as_bytes()) {
             Ok(file) => {
                 let size = file.metadata()?.len();
@@ -115,7 +118,7 @@ impl TarFile {
 }
 
 impl ImageFiles for TarFile {
-    fn open(&self, name: &str) -> Result<Option<(Box<dyn Read + Send + '_>, u64)>, FilesError> {
+    fn open(&self, name: &str) -> Result<Option<OpenFile<'_>>, FilesError> {
         Ok(self.entries.get(name).map(|(at, size)| {
             let part = Part { file: self.file.clone(), at: *at, end: at + size };
             (Box::new(part) as Box<dyn Read + Send>, *size)

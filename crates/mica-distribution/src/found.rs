@@ -132,7 +132,7 @@ pub enum ReadError {
     #[error("image has no content for {wanted}: it has {has}")]
     NoPlatform {
         /// Asked for.
-        wanted: Platform,
+        wanted: String,
         /// What is there.
         has: String,
     },
@@ -152,7 +152,10 @@ impl mica_api::Fault for ReadError {
 ///
 /// # Errors
 /// [`ReadError`] for the first thing that is wrong; nothing of a damaged archive is returned.
-pub fn read_images(files: &dyn ImageFiles, platform: Option<&Platform>) -> Result<Vec<FoundImage>, ReadError> {
+pub fn read_images(
+    files: &dyn ImageFiles,
+    platform: Option<&Platform>,
+) -> Result<Vec<FoundImage>, ReadError> {
     let reader = Reader { files, platform };
     // docker's own archives carry both; their manifest.json has the names that docker shows
     if files.open("index.json")?.is_some() && files.open("oci-layout")?.is_some() {
@@ -211,9 +214,9 @@ impl Reader<'_> {
         let mut images: Vec<FoundImage> = Vec::new();
         for descriptor in index.manifests {
             let (name, tag) = names_of(&descriptor);
-            let known = images.iter_mut().find(|image| {
-                image.target.as_ref().is_some_and(|target| target.digest == descriptor.digest)
-            });
+            let known = images
+                .iter_mut()
+                .find(|image| image.target.as_ref().is_some_and(|target| target.digest == descriptor.digest));
             if let Some(known) = known {
                 known.names.extend(name);
                 continue;
@@ -238,11 +241,16 @@ impl Reader<'_> {
             return Ok(());
         }
         let has: Vec<String> = image.absent.iter().map(Platform::to_string).collect();
-        Err(ReadError::NoPlatform { wanted: wanted.clone(), has: has.join(", ") })
+        Err(ReadError::NoPlatform { wanted: wanted.to_string(), has: has.join(", ") })
     }
 
     /// Walks a manifest or index into `image`. Entries of an index without content here are noted, not refused.
-    fn collect(&self, descriptor: &Descriptor, depth: usize, image: &mut FoundImage) -> Result<(), ReadError> {
+    fn collect(
+        &self,
+        descriptor: &Descriptor,
+        depth: usize,
+        image: &mut FoundImage,
+    ) -> Result<(), ReadError> {
         if depth > INDEX_DEPTH {
             return Err(ReadError::TooDeep);
         }
@@ -327,7 +335,12 @@ impl Reader<'_> {
         let layers = files
             .into_iter()
             .zip(config.diff_ids())
-            .map(|(file, diff_id)| FoundLayer { file, digest: None, size_bytes: None, diff_id: diff_id.clone() })
+            .map(|(file, diff_id)| FoundLayer {
+                file,
+                digest: None,
+                size_bytes: None,
+                diff_id: diff_id.clone(),
+            })
             .collect();
         let names = entry.repo_tags.unwrap_or_default();
         let mut image = FoundImage {
@@ -381,7 +394,8 @@ fn digest_of_file(file: &str) -> Option<Digest> {
 
 /// The name of an entry of `index.json`: containerd's annotation, or a `ref.name` that is a whole reference.
 fn names_of(descriptor: &Descriptor) -> (Option<Reference>, Option<String>) {
-    let full = descriptor.annotations.get(annotation::IMAGE_NAME).and_then(|name| name.parse::<Reference>().ok());
+    let full =
+        descriptor.annotations.get(annotation::IMAGE_NAME).and_then(|name| name.parse::<Reference>().ok());
     let short = descriptor.annotations.get(annotation::REF_NAME).cloned();
     // skopeo and podman write whole references into ref.name; buildx and docker write the tag alone
     let whole = short.as_deref().filter(|name| name.contains([':', '/'])).and_then(|name| name.parse().ok());

@@ -7,6 +7,8 @@ mod archive;
 mod files;
 mod found;
 
-pub use archive::{ArchiveBlob, ArchiveError, ArchiveImage, ArchiveKind, BlobBody, write_archive, write_layout};
-pub use files::{Directory, FilesError, ImageFiles, TarFile};
+pub use archive::{
+    ArchiveBlob, ArchiveError, ArchiveImage, ArchiveKind, BlobBody, Producer, write_archive, write_layout,
+};
+pub use files::{Directory, FilesError, ImageFiles, OpenFile, TarFile};
 pub use found::{FoundImage, FoundLayer, FoundManifest, ReadError, read_images};

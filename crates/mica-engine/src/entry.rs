@@ -122,7 +122,7 @@ pub fn default_root(caller: &Caller, data_home: &Path) -> PathBuf {
 ///
 /// # Errors
 /// When it belongs to another kind of process, or cannot be made.
-pub fn open_store(
+pub(crate) fn open_store(
     root: &Path,
     mode: &Mode,
     overlay_works: impl FnOnce(bool) -> bool,

@@ -141,11 +141,11 @@ impl FromStr for Platform {
 
     fn from_str(text: &str) -> Result<Self, PlatformError> {
         let form = || PlatformError::Form(text.chars().take(100).collect());
-        let valid = |part: &&str| {
+        let valid = |part: &str| {
             !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b))
         };
         let parts: Vec<&str> = text.split('/').collect();
-        if !parts.iter().all(|part| valid(&part)) {
+        if !parts.iter().all(|part| valid(part)) {
             return Err(form());
         }
         match parts.as_slice() {

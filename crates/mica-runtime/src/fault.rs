@@ -9,7 +9,9 @@ impl Fault for RuntimeError {
         match self {
             Self::Exec(failure) if failure.exit_code() == 126 => Class::CommandNotInvocable,
             Self::Exec(_) => Class::CommandNotFound,
-            Self::Setup { errno: Some(errno), .. } => Class::of_io(&std::io::Error::from_raw_os_error(*errno)),
+            Self::Setup { errno: Some(errno), .. } => {
+                Class::of_io(&std::io::Error::from_raw_os_error(*errno))
+            }
             Self::Helper { source, .. } | Self::External { source, .. } | Self::Bundle { source, .. } => {
                 Class::of_io(source)
             }

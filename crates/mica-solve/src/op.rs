@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 /// One operation.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[expect(clippy::large_enum_variant, reason = "a graph has hundreds of these, not millions")]
 pub enum Op {
     /// Brings something in from outside the graph.
     Source(SourceOp),

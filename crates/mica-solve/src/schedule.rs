@@ -72,7 +72,7 @@ impl Schedule {
     }
 
     /// Takes a vertex that can start now: the one added to the graph first.
-    pub fn next(&mut self) -> Option<VertexId> {
+    pub fn next_ready(&mut self) -> Option<VertexId> {
         let first = self.ready.iter().enumerate().min_by_key(|(_, id)| **id).map(|(position, _)| position)?;
         let id = self.ready.swap_remove(first);
         self.states[index(id)] = VertexState::Started;
@@ -151,14 +151,17 @@ mod tests {
         let (graph, [a, b, c, d]) = diamond();
         let mut schedule = Schedule::new(&graph);
         schedule.demand(d);
-        assert_eq!(schedule.next(), Some(a));
-        assert_eq!(schedule.next(), None);
+        assert_eq!(schedule.next_ready(), Some(a));
+        assert_eq!(schedule.next_ready(), None);
         schedule.done(a);
-        assert_eq!((schedule.next(), schedule.next(), schedule.next()), (Some(b), Some(c), None));
+        assert_eq!(
+            (schedule.next_ready(), schedule.next_ready(), schedule.next_ready()),
+            (Some(b), Some(c), None)
+        );
         schedule.done(c);
-        assert_eq!(schedule.next(), None);
+        assert_eq!(schedule.next_ready(), None);
         schedule.done(b);
-        assert_eq!(schedule.next(), Some(d));
+        assert_eq!(schedule.next_ready(), Some(d));
         assert!(!schedule.is_finished());
         schedule.done(d);
         assert!(schedule.is_finished());
@@ -171,7 +174,7 @@ mod tests {
         schedule.known(b);
         schedule.known(c);
         schedule.demand(d);
-        assert_eq!(schedule.next(), Some(d));
+        assert_eq!(schedule.next_ready(), Some(d));
         assert_eq!(schedule.state(a), VertexState::Idle);
     }
 

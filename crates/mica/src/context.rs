@@ -84,7 +84,8 @@ impl Cx {
             return Ok(engine.as_ref());
         }
         self.refuse_remote_engines()?;
-        let root = self.globals.root.clone().or_else(|| self.environment.nonempty("MICA_ROOT").map(PathBuf::from));
+        let root =
+            self.globals.root.clone().or_else(|| self.environment.nonempty("MICA_ROOT").map(PathBuf::from));
         let root = root.unwrap_or_else(|| self.environment.default_root());
         let root = std::path::absolute(&root).unwrap_or(root);
         let engine = (self.open)(&EngineOptions { root, caller: self.environment.caller() })?;
@@ -105,7 +106,8 @@ impl Cx {
                 .hint("--context default")
                 .into());
         }
-        let Some(host) = self.globals.host.as_deref().or_else(|| self.environment.nonempty("DOCKER_HOST")) else {
+        let Some(host) = self.globals.host.as_deref().or_else(|| self.environment.nonempty("DOCKER_HOST"))
+        else {
             return Ok(());
         };
         if !host.starts_with("unix://") && !host.starts_with('/') {
@@ -115,7 +117,10 @@ impl Cx {
                 .into());
         }
         if self.environment.get("DOCKER_CLI_HINTS") != Some("false") {
-            self.warn(&format!(" hint: the local socket {host} is not used: {} needs no daemon", self.program));
+            self.warn(&format!(
+                " hint: the local socket {host} is not used: {} needs no daemon",
+                self.program
+            ));
         }
         Ok(())
     }

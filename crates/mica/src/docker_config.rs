@@ -53,7 +53,9 @@ impl DockerConfig {
         named
             .into_iter()
             .filter(|(_, value)| !value.is_empty())
-            .flat_map(|(name, value)| [(name.to_owned(), value.clone()), (name.to_lowercase(), value.clone())])
+            .flat_map(|(name, value)| {
+                [(name.to_owned(), value.clone()), (name.to_lowercase(), value.clone())]
+            })
             .collect()
     }
 }

@@ -82,7 +82,10 @@ mod tests {
     #[test]
     fn switches_are_on_unless_they_say_no() {
         let environment = Environment::of(&[("A", "1"), ("B", "false"), ("C", ""), ("D", "yes")]);
-        assert_eq!(["A", "B", "C", "D", "E"].map(|name| environment.is_on(name)), [true, false, false, true, false]);
+        assert_eq!(
+            ["A", "B", "C", "D", "E"].map(|name| environment.is_on(name)),
+            [true, false, false, true, false]
+        );
     }
 
     #[test]

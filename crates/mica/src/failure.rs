@@ -122,7 +122,9 @@ fn build_error_text(error: &Error) -> String {
 
 fn details(error: &Error) -> String {
     let line = |label: &str, text: &Option<String>| {
-        text.as_ref().map(|text| format!("{label}: {}\n", text.trim_end().replace('\n', "\n       "))).unwrap_or_default()
+        text.as_ref()
+            .map(|text| format!("{label}: {}\n", text.trim_end().replace('\n', "\n       ")))
+            .unwrap_or_default()
     };
     line("  why", &error.why) + &line(" hint", &error.hint)
 }

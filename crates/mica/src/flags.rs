@@ -117,7 +117,9 @@ impl Foreign {
             && match self.takes {
                 Takes::Switch => matches.get_flag(&self.id()),
                 Takes::Value => true,
-                Takes::OptionalValue => matches.get_one::<String>(&self.id()).is_none_or(|value| value != "false"),
+                Takes::OptionalValue => {
+                    matches.get_one::<String>(&self.id()).is_none_or(|value| value != "false")
+                }
             }
     }
 }
@@ -168,7 +170,8 @@ impl Entry {
         for flag in self.foreign.iter().filter(|flag| flag.is_used(matches)) {
             match flag.answer {
                 Answer::Refuse(why) => {
-                    let refused = Error::new(Class::Unsupported, format!("--{} is not supported yet", flag.long));
+                    let refused =
+                        Error::new(Class::Unsupported, format!("--{} is not supported yet", flag.long));
                     return Err(Failure::Refused(Box::new(refused.why(why))));
                 }
                 Answer::Warn(why) => cx.warn(&format!("WARNING: --{} has no effect: {why}", flag.long)),
@@ -201,7 +204,10 @@ impl Entry {
             ErrorKind::TooManyValues | ErrorKind::MissingRequiredArgument => return self.arity_failure(path),
             ErrorKind::UnknownArgument => match invalid.strip_prefix("--") {
                 Some(long) => format!("unknown flag: --{}", long.split('=').next().unwrap_or(long)),
-                None => format!("unknown shorthand flag: '{}' in {invalid}", invalid.chars().nth(1).unwrap_or('-')),
+                None => format!(
+                    "unknown shorthand flag: '{}' in {invalid}",
+                    invalid.chars().nth(1).unwrap_or('-')
+                ),
             },
             ErrorKind::InvalidValue if value.is_empty() => {
                 format!("flag needs an argument: {}", invalid.split([' ', '=']).next().unwrap_or(&invalid))
@@ -262,7 +268,12 @@ struct GoBool;
 impl TypedValueParser for GoBool {
     type Value = bool;
 
-    fn parse_ref(&self, command: &Command, arg: Option<&Arg>, value: &std::ffi::OsStr) -> Result<bool, clap::Error> {
+    fn parse_ref(
+        &self,
+        command: &Command,
+        arg: Option<&Arg>,
+        value: &std::ffi::OsStr,
+    ) -> Result<bool, clap::Error> {
         let parse = |text: &str| match text {
             "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
             "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
@@ -348,8 +359,14 @@ mod tests {
 
     #[test]
     fn usage_lines_say_how_many_arguments_are_needed() {
-        let words = ["[OPTIONS]", "[OPTIONS] IMAGE [IMAGE...]", "[OPTIONS] [REPOSITORY[:TAG]]", "A B", "[OPTIONS] C [R]"]
-            .map(|usage| Arity::of(usage).to_string());
+        let words = [
+            "[OPTIONS]",
+            "[OPTIONS] IMAGE [IMAGE...]",
+            "[OPTIONS] [REPOSITORY[:TAG]]",
+            "A B",
+            "[OPTIONS] C [R]",
+        ]
+        .map(|usage| Arity::of(usage).to_string());
         assert_eq!(
             words,
             [

@@ -157,8 +157,17 @@ fn store(globals: &mut Globals, program: &str, name: &str, value: OsString) -> R
     };
     let known = matches!(
         name,
-        "--root" | "--config" | "-c" | "--context" | "-H" | "--host" | "-l" | "--log-level" | "--tlscacert"
-            | "--tlscert" | "--tlskey"
+        "--root"
+            | "--config"
+            | "-c"
+            | "--context"
+            | "-H"
+            | "--host"
+            | "-l"
+            | "--log-level"
+            | "--tlscacert"
+            | "--tlscert"
+            | "--tlskey"
     );
     if !known {
         return Err(usage(match name.strip_prefix("--") {

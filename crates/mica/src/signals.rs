@@ -62,7 +62,9 @@ fn wait(descriptor: &OwnedFd) -> Option<u8> {
             Err(_) => return None,
         }
         match rustix::io::read(descriptor, &mut info) {
-            Ok(INFO_BYTES) => return u8::try_from(u32::from_ne_bytes([info[0], info[1], info[2], info[3]])).ok(),
+            Ok(INFO_BYTES) => {
+                return u8::try_from(u32::from_ne_bytes([info[0], info[1], info[2], info[3]])).ok();
+            }
             Ok(_) | Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => {}
             Err(_) => return None,
         }

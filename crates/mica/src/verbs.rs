@@ -144,10 +144,46 @@ const BUILDX: &[Item] = BUILDER;
 
 /// Commands of docker that come later, or need networks, volumes, registries and other engines.
 const LATER: &[&str] = &[
-    "attach", "bake", "checkpoint", "compose", "config", "context", "create", "events", "exec", "imagetools", "kill",
-    "login", "logout", "ls", "manifest", "network", "node", "pause", "plugin", "port", "prune", "pull", "push", "rename",
-    "restart", "search", "secret", "service", "stack", "start", "stats", "stop", "swarm", "top", "trust", "unpause",
-    "update", "use", "volume", "wait",
+    "attach",
+    "bake",
+    "checkpoint",
+    "compose",
+    "config",
+    "context",
+    "create",
+    "events",
+    "exec",
+    "imagetools",
+    "kill",
+    "login",
+    "logout",
+    "ls",
+    "manifest",
+    "network",
+    "node",
+    "pause",
+    "plugin",
+    "port",
+    "prune",
+    "pull",
+    "push",
+    "rename",
+    "restart",
+    "search",
+    "secret",
+    "service",
+    "stack",
+    "start",
+    "stats",
+    "stop",
+    "swarm",
+    "top",
+    "trust",
+    "unpause",
+    "update",
+    "use",
+    "volume",
+    "wait",
 ];
 
 /// Follows words through the tree.
@@ -169,7 +205,9 @@ fn descend<'a>(items: &'static [Item], above: &str, word: &'a str, rest: &[&'a s
     };
     match (&item.node, rest.split_first()) {
         (Node::Verb(entry), _) => Found::Verb { path, entry },
-        (Node::Group { .. }, None | Some((&("--help" | "-h" | "help"), _))) => Found::Group { path, group: item },
+        (Node::Group { .. }, None | Some((&("--help" | "-h" | "help"), _))) => {
+            Found::Group { path, group: item }
+        }
         (Node::Group { items, .. }, Some((next, rest))) => descend(items, &path, next, rest),
     }
 }

@@ -53,11 +53,11 @@ fn links_are_followed_inside_the_destination_only() {
     assert!(directory.path().join("real/x").exists());
     assert!(directory.path().join("y").exists());
     assert_eq!(std::fs::read_dir(top.path()).unwrap().count(), 1);
-    for tar in
-        [TarBytes::default().file("../x", b""), TarBytes::default().link("x", b'1', "../../etc/passwd")]
-    {
-        assert!(unpack(&directory, &tar.end()).is_err());
-    }
+    unpack(&directory, &TarBytes::default().file("../x", b"").end()).unwrap();
+    assert!(directory.path().join("x").exists());
+    assert_eq!(std::fs::read_dir(top.path()).unwrap().count(), 1);
+    let tar = TarBytes::default().link("z", b'1', "../../etc/passwd").end();
+    assert!(matches!(unpack(&directory, &tar), Err(ApplyError::Link { .. })));
 }
 
 #[test]
@@ -122,7 +122,8 @@ fn kinds_can_be_kept() {
     std::fs::create_dir(directory.path().join("dir")).unwrap();
     std::fs::write(directory.path().join("file"), "").unwrap();
     let options = ExtractOptions { keep_kinds: true, ..options() };
-    let unpack = |tar: TarBytes| extract(&tar.end()[..], &Root::open(directory.path()).unwrap(), &options, NEVER);
+    let unpack =
+        |tar: TarBytes| extract(&tar.end()[..], &Root::open(directory.path()).unwrap(), &options, NEVER);
     let error = unpack(TarBytes::default().file("dir", b"")).unwrap_err();
     assert_eq!(error.to_string(), "cannot overwrite directory \"dir\" with non-directory");
     let error = unpack(TarBytes::default().directory("file/")).unwrap_err();

@@ -5,7 +5,6 @@ use mica_api::{Class, Error};
 use mica_archive::View;
 use mica_snapshot::Mounted;
 use mica_solve::{FileAction, FileOp, Input, Vertex};
-use mica_store::LayerId;
 
 use super::{Made, Operations, Stacks};
 use crate::fileop::{self, FileOptions, SourceTree};

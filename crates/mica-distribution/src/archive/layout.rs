@@ -41,7 +41,9 @@ pub fn write_layout(
 fn put(folder: &Path, name: &str, fill: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
     let temporary = folder.join(format!(".{name}.{}", std::process::id()));
     let mut file = File::create(&temporary)?;
-    let done = fill(&mut file).and_then(|()| file.sync_data()).and_then(|()| fs::rename(&temporary, folder.join(name)));
+    let done = fill(&mut file)
+        .and_then(|()| file.sync_data())
+        .and_then(|()| fs::rename(&temporary, folder.join(name)));
     if done.is_err() {
         // the first error counts; a leftover temporary file is only untidy
         let _ = fs::remove_file(&temporary);

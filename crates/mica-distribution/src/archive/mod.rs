@@ -44,12 +44,15 @@ pub struct ArchiveBlob<'a> {
     pub body: BlobBody<'a>,
 }
 
+/// Writes the bytes of a blob.
+pub type Producer<'a> = Box<dyn Fn(&mut dyn Write) -> io::Result<()> + 'a>;
+
 /// The bytes of a blob.
 pub enum BlobBody<'a> {
     /// In memory.
     Bytes(Vec<u8>),
     /// Made when asked for: writes exactly the announced number of bytes.
-    Produce(Box<dyn Fn(&mut dyn Write) -> io::Result<()> + 'a>),
+    Produce(Producer<'a>),
 }
 
 /// Why an archive could not be written.
@@ -119,7 +122,10 @@ fn by_algorithm<'a, 'b>(
 }
 
 /// Names, modes and bytes of the files beside `blobs/`, sorted.
-pub(crate) fn top_level_files(kind: ArchiveKind, images: &[ArchiveImage]) -> Vec<(&'static str, u32, Vec<u8>)> {
+pub(crate) fn top_level_files(
+    kind: ArchiveKind,
+    images: &[ArchiveImage],
+) -> Vec<(&'static str, u32, Vec<u8>)> {
     let mut files = vec![("index.json", 0o644, index_json(images))];
     if kind != ArchiveKind::Oci {
         files.push(("manifest.json", 0o644, manifest_json(images)));
@@ -272,7 +278,8 @@ mod tests {
 
     fn archive(kind: ArchiveKind, names: &[&str]) -> Vec<u8> {
         let config = ImageConfig::scratch(&Platform::new("linux", "amd64", None)).to_bytes();
-        let manifest = Manifest::image(Descriptor::of(media_type::OCI_CONFIG, &config), Vec::new()).to_bytes();
+        let manifest =
+            Manifest::image(Descriptor::of(media_type::OCI_CONFIG, &config), Vec::new()).to_bytes();
         let target = Descriptor::of(media_type::OCI_MANIFEST, &manifest);
         let image = ArchiveImage {
             names: names.iter().map(|name| name.parse().unwrap()).collect(),
@@ -280,7 +287,8 @@ mod tests {
             docker: Some((Digest::of(&config), Vec::new())),
             created: Some("1970-01-01T00:00:00Z".to_owned()),
         };
-        let blob = |bytes: Vec<u8>| ArchiveBlob { size_bytes: bytes.len() as u64, body: BlobBody::Bytes(bytes) };
+        let blob =
+            |bytes: Vec<u8>| ArchiveBlob { size_bytes: bytes.len() as u64, body: BlobBody::Bytes(bytes) };
         let blobs = BTreeMap::from([(Digest::of(&config), blob(config)), (target.digest, blob(manifest))]);
         let mut bytes = Vec::new();
         write_archive(&mut bytes, kind, &[image], &blobs).unwrap();
@@ -306,7 +314,9 @@ mod tests {
 
     #[test]
     fn only_docker_archives_have_a_manifest_json_and_only_save_writes_repositories() {
-        for (kind, manifest) in [(ArchiveKind::Oci, false), (ArchiveKind::Docker, true), (ArchiveKind::Save, true)] {
+        for (kind, manifest) in
+            [(ArchiveKind::Oci, false), (ArchiveKind::Docker, true), (ArchiveKind::Save, true)]
+        {
             let files = opened(&archive(kind, &["a:1"]));
             assert_eq!(files.open("manifest.json").unwrap().is_some(), manifest, "{kind:?}");
             assert!(files.open("repositories").unwrap().is_none(), "no layers, no legacy id");

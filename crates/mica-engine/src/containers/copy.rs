@@ -153,7 +153,8 @@ impl Place {
 
     /// The entry by its real path; a link itself unless it is to be followed.
     fn entry(self, follow: bool) -> io::Result<(Root, Vec<u8>)> {
-        let real = if follow { self.root.resolve(&self.path) } else { resolve_parent(&self.root, &self.path) };
+        let real =
+            if follow { self.root.resolve(&self.path) } else { resolve_parent(&self.root, &self.path) };
         Ok((self.root, real?))
     }
 }
@@ -171,7 +172,9 @@ impl Target {
     fn of(place: &Place, wanted: &Wanted<'_>, request: &CopyIntoContainer) -> Result<Self> {
         match (place.root.stat(&place.path), place.root.resolve(&place.path)) {
             // A link stands for what it points to.
-            (Ok(stat), Ok(real)) => decide(wanted, &real, Some(FileType::from_raw_mode(stat.st_mode)), request),
+            (Ok(stat), Ok(real)) => {
+                decide(wanted, &real, Some(FileType::from_raw_mode(stat.st_mode)), request)
+            }
             _ => decide(wanted, &place.path, None, request),
         }
     }

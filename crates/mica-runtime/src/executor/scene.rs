@@ -56,7 +56,14 @@ impl Scene {
         let host_mounts = rustix::fs::openat(CWD, "/proc/self/ns/mnt", flags, Mode::empty())
             .step("open the caller's mount namespace")?;
         let (stubs, cgroup) = (Stubs::default(), ContainerCgroup::default());
-        Ok(Self { host_mounts, root: None, stubs, cgroup, notices: Vec::new(), keeps_standard_directories: false })
+        Ok(Self {
+            host_mounts,
+            root: None,
+            stubs,
+            cgroup,
+            notices: Vec::new(),
+            keeps_standard_directories: false,
+        })
     }
 
     /// Makes all that can be made before there is a process in the new pid namespace.

@@ -35,9 +35,11 @@ impl BuilderPruneArgs {
             match filter.name.as_str() {
                 "until" | "unused-for" => {
                     let at = moment::parse(&filter.value, cx.now, cx.zone());
-                    request.unused_since = Some(at.ok_or_else(|| filter.invalid("not a duration or a time"))?);
+                    request.unused_since =
+                        Some(at.ok_or_else(|| filter.invalid("not a duration or a time"))?);
                 }
-                "id" | "parent" | "type" | "description" | "inuse" | "shared" | "private" | "mutable" | "immutable" => {
+                "id" | "parent" | "type" | "description" | "inuse" | "shared" | "private" | "mutable"
+                | "immutable" => {
                     let message = format!("filter '{}' is not supported yet", filter.name);
                     return Err(Error::new(Class::Unsupported, message).hint("--filter until=24h").into());
                 }

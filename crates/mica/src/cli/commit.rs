@@ -57,7 +57,10 @@ mod tests {
     #[test]
     fn the_container_is_paused_unless_told_otherwise() {
         let bench = Bench::new();
-        golden("commit", &bench.run(&["commit", "-a", "me", "-m", "first", "-c", "CMD ls", "web", "new:1"]).text());
+        golden(
+            "commit",
+            &bench.run(&["commit", "-a", "me", "-m", "first", "-c", "CMD ls", "web", "new:1"]).text(),
+        );
         bench.run(&["commit", "--pause=false", "web"]);
         bench.run(&["commit", "--no-pause", "web"]);
         golden("commit-calls", &bench.calls());

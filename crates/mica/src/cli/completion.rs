@@ -38,7 +38,9 @@ impl Verb for CompletionArgs {
 fn with_items(command: Command, items: &[Item]) -> Command {
     items.iter().fold(command, |command, item| {
         let sub = match &item.node {
-            Node::Verb(entry) => (entry.command)().name(item.name).disable_help_flag(has_short_h(&(entry.command)())),
+            Node::Verb(entry) => {
+                (entry.command)().name(item.name).disable_help_flag(has_short_h(&(entry.command)()))
+            }
             Node::Group { about, items } => with_items(Command::new(item.name).about(*about), items),
         };
         command.subcommand(sub.visible_aliases(item.aliases.iter().copied()))

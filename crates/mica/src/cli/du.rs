@@ -57,12 +57,22 @@ pub(super) fn listing(entries: &[CacheEntry], cx: &Cx) -> Listing<'static> {
 
 /// buildx's summary under its table.
 fn totals(entries: &[CacheEntry]) -> String {
-    let sum = |keep: fn(&&CacheEntry) -> bool| entries.iter().filter(keep).map(|entry| entry.size_bytes).sum::<u64>();
+    let sum = |keep: fn(&&CacheEntry) -> bool| {
+        entries.iter().filter(keep).map(|entry| entry.size_bytes).sum::<u64>()
+    };
     let mut text = String::new();
     if entries.iter().any(|entry| entry.shared) {
-        text.push_str(&format!("Shared:\t{}\nPrivate:\t{}\n", units::size4(sum(|e| e.shared)), units::size4(sum(|e| !e.shared))));
+        text.push_str(&format!(
+            "Shared:\t{}\nPrivate:\t{}\n",
+            units::size4(sum(|e| e.shared)),
+            units::size4(sum(|e| !e.shared))
+        ));
     }
-    text.push_str(&format!("Reclaimable:\t{}\nTotal:\t{}\n", units::size4(sum(|e| !e.in_use)), units::size4(sum(|_| true))));
+    text.push_str(&format!(
+        "Reclaimable:\t{}\nTotal:\t{}\n",
+        units::size4(sum(|e| !e.in_use)),
+        units::size4(sum(|_| true))
+    ));
     table::align(&text)
 }
 

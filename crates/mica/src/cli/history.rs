@@ -91,7 +91,10 @@ mod tests {
     #[test]
     fn history_is_dockers() {
         golden("history", &Bench::new().run(&["history", "app"]).text());
-        golden("history-no-trunc", &Bench::new().run(&["image", "history", "--no-trunc", "--human=false", "app"]).text());
+        golden(
+            "history-no-trunc",
+            &Bench::new().run(&["image", "history", "--no-trunc", "--human=false", "app"]).text(),
+        );
         golden("history-quiet", &Bench::new().run(&["history", "-q", "app"]).text());
         golden("history-json", &Bench::new().run(&["history", "--format", "json", "app"]).text());
         golden("history-arguments", &Bench::new().run(&["history"]).text());

@@ -46,9 +46,10 @@ pub(crate) struct ImagesArgs {
 impl ImagesArgs {
     fn request(&self, cx: &Cx) -> Result<ListImages, Error> {
         let filters: Result<Vec<_>, _> = self.filter.iter().map(|filter| image_filter(filter, cx)).collect();
-        let sizes = self.format.as_deref().is_some_and(|template| {
-            template.contains("SharedSize") || template.contains("UniqueSize")
-        });
+        let sizes = self
+            .format
+            .as_deref()
+            .is_some_and(|template| template.contains("SharedSize") || template.contains("UniqueSize"));
         Ok(ListImages { repository: self.repository.clone(), all: self.all, filters: filters?, sizes })
     }
 
@@ -74,7 +75,8 @@ pub(crate) fn image_filter(filter: &Filter, cx: &Cx) -> Result<ImageFilter, Erro
         "since" => ImageFilter::Since(filter.value.clone()),
         "before" => ImageFilter::Before(filter.value.clone()),
         "until" => ImageFilter::Until(
-            moment::parse(&filter.value, cx.now, cx.zone()).ok_or_else(|| filter.invalid("not a time or a duration"))?,
+            moment::parse(&filter.value, cx.now, cx.zone())
+                .ok_or_else(|| filter.invalid("not a time or a duration"))?,
         ),
         "reference" => ImageFilter::Reference(filter.value.clone()),
         _ => return Err(filter.unknown()),
@@ -169,7 +171,8 @@ mod tests {
     #[test]
     fn filters_are_translated() {
         let bench = Bench::new();
-        let run = bench.run(&["images", "-a", "-f", "dangling=true", "-f", "label=a=b", "-f", "until=1h", "app"]);
+        let run =
+            bench.run(&["images", "-a", "-f", "dangling=true", "-f", "label=a=b", "-f", "until=1h", "app"]);
         assert_eq!(run.status, 0, "{}", run.stderr);
         golden("images-filters", &bench.calls());
     }

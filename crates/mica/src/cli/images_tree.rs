@@ -11,7 +11,8 @@ const LEGEND: &str = "U  In Use";
 ///
 /// Layers are kept once and uncompressed, so an image's content is as big as what it takes on disk.
 pub(crate) fn render(images: &[ImageSummary]) -> String {
-    let mut rows: Vec<[String; 5]> = vec![["IMAGE", "ID", "DISK USAGE", "CONTENT SIZE", "EXTRA"].map(str::to_owned)];
+    let mut rows: Vec<[String; 5]> =
+        vec![["IMAGE", "ID", "DISK USAGE", "CONTENT SIZE", "EXTRA"].map(str::to_owned)];
     rows.extend(images.iter().map(|image| {
         let size = units::size3(image.size_bytes);
         let in_use = if image.containers > 0 { "U" } else { "" };
@@ -22,10 +23,14 @@ pub(crate) fn render(images: &[ImageSummary]) -> String {
     let total: usize = widths.iter().sum::<usize>() + 3 * 4;
     let mut text = format!("{LEGEND:>total$}\n");
     for row in &rows {
-        let cells: Vec<String> = row.iter().enumerate().map(|(column, cell)| {
-            let fill = " ".repeat(widths[column] - cell.width());
-            if matches!(column, 2 | 3) { fill + cell } else { cell.clone() + &fill }
-        }).collect();
+        let cells: Vec<String> = row
+            .iter()
+            .enumerate()
+            .map(|(column, cell)| {
+                let fill = " ".repeat(widths[column] - cell.width());
+                if matches!(column, 2 | 3) { fill + cell } else { cell.clone() + &fill }
+            })
+            .collect();
         text.push_str(cells.join("   ").trim_end());
         text.push('\n');
     }

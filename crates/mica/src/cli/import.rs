@@ -35,13 +35,20 @@ impl Verb for ImportArgs {
     fn run(self, cx: &Cx) -> Outcome {
         let name = self.name.as_deref().map(reference).transpose()?;
         let input = match self.source.as_str() {
-            "-" => crate::output::stdin_fd().map_err(|error| io_failure("cannot read standard input", &error))?,
-            url if url.contains("://") => {
-                return Err(Error::new(Class::Unsupported, format!("cannot import {url}: URLs are not supported yet"))
-                    .hint(format!("curl -L {url} | {} import -", cx.program))
-                    .into());
+            "-" => {
+                crate::output::stdin_fd().map_err(|error| io_failure("cannot read standard input", &error))?
             }
-            path => File::open(path).map_err(|error| io_failure(format!("cannot open {path}"), &error))?.into(),
+            url if url.contains("://") => {
+                return Err(Error::new(
+                    Class::Unsupported,
+                    format!("cannot import {url}: URLs are not supported yet"),
+                )
+                .hint(format!("curl -L {url} | {} import -", cx.program))
+                .into());
+            }
+            path => {
+                File::open(path).map_err(|error| io_failure(format!("cannot open {path}"), &error))?.into()
+            }
         };
         let request =
             ImportImage { input, name, message: self.message, changes: self.change, platform: self.platform };

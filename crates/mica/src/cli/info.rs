@@ -31,7 +31,10 @@ impl Verb for InfoArgs {
 }
 
 /// One object by `json` or a template.
-pub(super) fn by_template<T: serde::Serialize>(object: &T, format: &str) -> Result<String, crate::failure::Failure> {
+pub(super) fn by_template<T: serde::Serialize>(
+    object: &T,
+    format: &str,
+) -> Result<String, crate::failure::Failure> {
     let value: Value = serde_json::to_value(object)
         .map_err(|error| Error::new(Class::Internal, "cannot show this as JSON").why(error.to_string()))?;
     let template = if format == "json" { "{{json .}}" } else { format };
@@ -39,8 +42,10 @@ pub(super) fn by_template<T: serde::Serialize>(object: &T, format: &str) -> Resu
 }
 
 fn describe(info: &SystemInfo, program: &str) -> String {
-    let mut text = format!("Client:\n Version:    {}\n Context:    default\n\nServer:\n", env!("CARGO_PKG_VERSION"));
-    let mut line = |indent: &str, name: &str, value: String| text.push_str(&format!("{indent}{name}: {value}\n"));
+    let mut text =
+        format!("Client:\n Version:    {}\n Context:    default\n\nServer:\n", env!("CARGO_PKG_VERSION"));
+    let mut line =
+        |indent: &str, name: &str, value: String| text.push_str(&format!("{indent}{name}: {value}\n"));
     line(" ", "Containers", info.containers.to_string());
     line("  ", "Running", info.containers_running.to_string());
     line("  ", "Paused", info.containers_paused.to_string());
@@ -82,7 +87,15 @@ fn binary(bytes: u64) -> String {
         value /= 1024.0;
         index += 1;
     }
-    let decimals = if index == 0 { 0 } else if value < 10.0 { 3 } else if value < 100.0 { 2 } else { 1 };
+    let decimals = if index == 0 {
+        0
+    } else if value < 10.0 {
+        3
+    } else if value < 100.0 {
+        2
+    } else {
+        1
+    };
     let text = format!("{value:.decimals$}");
     let text = if decimals > 0 { text.trim_end_matches('0').trim_end_matches('.') } else { &text };
     format!("{text}{}", UNITS[index])

@@ -33,8 +33,12 @@ impl Verb for InspectArgs {
             None => Kind::Any,
             Some("image") => Kind::Image,
             Some("container") => Kind::Container,
-            Some(other @ ("network" | "volume" | "plugin" | "node" | "service" | "task" | "secret" | "config")) => {
-                return Err(Error::new(Class::Unsupported, format!("there are no objects of type {other}")).into());
+            Some(
+                other @ ("network" | "volume" | "plugin" | "node" | "service" | "task" | "secret" | "config"),
+            ) => {
+                return Err(
+                    Error::new(Class::Unsupported, format!("there are no objects of type {other}")).into()
+                );
             }
             Some(other) => {
                 return Err(Failure::new(Class::Invalid, format!("unknown type: {other:?}")));
@@ -134,8 +138,9 @@ fn look_up(engine: &dyn Engine, kind: Kind, size: bool, name: &str) -> Result<Va
 
 fn image(engine: &dyn Engine, name: &str) -> Result<Value, Error> {
     let details = engine.image(name)?;
-    serde_json::to_value(details)
-        .map_err(|error| Error::new(Class::Internal, format!("cannot show image {name}")).why(error.to_string()))
+    serde_json::to_value(details).map_err(|error| {
+        Error::new(Class::Internal, format!("cannot show image {name}")).why(error.to_string())
+    })
 }
 
 /// With `--size`, the two keys that docker adds.
@@ -143,10 +148,17 @@ fn container(engine: &dyn Engine, name: &str, size: bool) -> Result<Value, Error
     let details = engine.container(name)?;
     let mut json = details.json;
     if size && let Some(fields) = json.as_object_mut() {
-        let own = engine.containers(true)?.into_iter().find(|row| row.id == details.id).and_then(|row| row.size_bytes);
+        let own = engine
+            .containers(true)?
+            .into_iter()
+            .find(|row| row.id == details.id)
+            .and_then(|row| row.size_bytes);
         fields.insert("SizeRw".to_owned(), json!(own.unwrap_or_default()));
         let image = fields.get("Image").and_then(Value::as_str).and_then(|id| engine.image(id).ok());
-        fields.insert("SizeRootFs".to_owned(), json!(own.unwrap_or_default() + image.map_or(0, |image| image.size)));
+        fields.insert(
+            "SizeRootFs".to_owned(),
+            json!(own.unwrap_or_default() + image.map_or(0, |image| image.size)),
+        );
     }
     Ok(json)
 }
@@ -212,7 +224,8 @@ mod tests {
 
     #[test]
     fn templates_reach_every_key() {
-        let template = "{{.Id}} {{.Config.Cmd}} {{json .Config.Env}} {{.Config.User}} {{index .Config.Labels \"a\"}}";
+        let template =
+            "{{.Id}} {{.Config.Cmd}} {{json .Config.Env}} {{.Config.User}} {{index .Config.Labels \"a\"}}";
         golden("inspect-template", &Bench::new().run(&["image", "inspect", "-f", template, "app"]).text());
         golden("inspect-missing-key", &Bench::new().run(&["inspect", "-f", "{{.Nope}}", "app"]).text());
     }

@@ -59,7 +59,9 @@ fn archive_input(cx: &Cx, input: Option<PathBuf>) -> Result<OwnedFd, Failure> {
             Ok(file.into())
         }
         None if cx.stdin_is_terminal => {
-            Err(Error::new(Class::Invalid, "requested load from stdin, but stdin is empty").hint("-i FILE").into())
+            Err(Error::new(Class::Invalid, "requested load from stdin, but stdin is empty")
+                .hint("-i FILE")
+                .into())
         }
         None => crate::output::stdin_fd().map_err(|error| io_failure("cannot read standard input", &error)),
     }

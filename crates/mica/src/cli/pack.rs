@@ -61,7 +61,8 @@ impl PackArgs {
     fn request(self, environment: &Environment) -> Result<PackRequest, Failure> {
         let paths: Result<Vec<PathBuf>, Failure> =
             self.paths.iter().map(|path| resolve(path, environment)).collect();
-        let tags: Result<Vec<_>, Failure> = self.tag.iter().map(|tag| super::import::reference(tag)).collect();
+        let tags: Result<Vec<_>, Failure> =
+            self.tag.iter().map(|tag| super::import::reference(tag)).collect();
         let env = self.env.iter().filter_map(|text| keyed::from_environment(text, environment));
         Ok(PackRequest {
             paths: paths?,

@@ -88,7 +88,8 @@ impl PsArgs {
             container.labels.iter().map(|(key, value)| (key.clone(), json!(value))).collect();
         let label_list: Vec<String> =
             container.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
-        let command = if self.no_trunc { container.command.clone() } else { table::ellipsis(&container.command, 20) };
+        let command =
+            if self.no_trunc { container.command.clone() } else { table::ellipsis(&container.command, 20) };
         let mounts: Vec<String> = match self.no_trunc {
             true => container.mounts.clone(),
             false => container.mounts.iter().map(|mount| table::ellipsis(mount, 15)).collect(),
@@ -169,12 +170,17 @@ fn matches(container: &ContainerSummary, filter: &Filter) -> Result<bool, Error>
         "name" => name_matches(&container.name, value),
         "ancestor" => {
             let image = container.image.as_str();
-            image == value || image.split(':').next() == Some(value) || container.image_id.to_string() == value
+            image == value
+                || image.split(':').next() == Some(value)
+                || container.image_id.to_string() == value
                 || container.image_id.hex().starts_with(value)
         }
         "label" => {
             let (key, wanted) = filter.label();
-            container.labels.iter().any(|(name, text)| *name == key && wanted.as_ref().is_none_or(|w| w == text))
+            container
+                .labels
+                .iter()
+                .any(|(name, text)| *name == key && wanted.as_ref().is_none_or(|w| w == text))
         }
         "exited" => {
             let code: u8 = value.parse().map_err(|_| filter.invalid("not an exit code"))?;
@@ -185,8 +191,12 @@ fn matches(container: &ContainerSummary, filter: &Filter) -> Result<bool, Error>
             "paused" | "restarting" | "removing" => false,
             _ => return Err(filter.invalid("states are created, running, exited, dead")),
         },
-        "before" | "since" | "volume" | "network" | "publish" | "expose" | "health" | "isolation" | "is-task" => {
-            return Err(Error::new(Class::Unsupported, format!("filter '{}' is not supported yet", filter.name)));
+        "before" | "since" | "volume" | "network" | "publish" | "expose" | "health" | "isolation"
+        | "is-task" => {
+            return Err(Error::new(
+                Class::Unsupported,
+                format!("filter '{}' is not supported yet", filter.name),
+            ));
         }
         _ => return Err(filter.unknown()),
     })
@@ -254,7 +264,8 @@ mod tests {
 
     #[test]
     fn filters_of_one_name_are_alternatives() {
-        let ids = |args: &[&str]| Bench::new().run(&[&["ps", "--format", "{{.Names}}"], args].concat()).stdout;
+        let ids =
+            |args: &[&str]| Bench::new().run(&[&["ps", "--format", "{{.Names}}"], args].concat()).stdout;
         assert_eq!(ids(&["-f", "status=exited"]), "job\n");
         assert_eq!(ids(&["-a", "-f", "name=we", "-f", "name=^job$"]), "web\njob\n");
         assert_eq!(ids(&["-a", "-f", "label=tier=front", "-f", "ancestor=app"]), "web\n");
@@ -265,7 +276,9 @@ mod tests {
 
     #[test]
     fn names_match_by_substring_and_anchors() {
-        assert!(name_matches("web1", "web") && name_matches("web1", "^web") && !name_matches("web1", "^web$"));
+        assert!(
+            name_matches("web1", "web") && name_matches("web1", "^web") && !name_matches("web1", "^web$")
+        );
         assert!(name_matches("web", "^/web$") && name_matches("aweb", "web$"));
     }
 }

@@ -35,7 +35,11 @@ impl Verb for SaveArgs {
 }
 
 /// A file, or standard output unless that is a terminal.
-pub(super) fn archive_destination(cx: &Cx, output: Option<PathBuf>, verb: &str) -> Result<Destination, Failure> {
+pub(super) fn archive_destination(
+    cx: &Cx,
+    output: Option<PathBuf>,
+    verb: &str,
+) -> Result<Destination, Failure> {
     match output {
         Some(path) => {
             let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
@@ -60,7 +64,9 @@ pub(super) fn archive_destination(cx: &Cx, output: Option<PathBuf>, verb: &str) 
         .into()),
         None => {
             let stdout = crate::output::stdout_fd();
-            Ok(Destination::Stream(stdout.map_err(|error| io_failure("cannot write to standard output", &error))?))
+            Ok(Destination::Stream(
+                stdout.map_err(|error| io_failure("cannot write to standard output", &error))?,
+            ))
         }
     }
 }
@@ -82,7 +88,10 @@ mod tests {
     #[test]
     fn several_images_go_into_one_file() {
         let bench = Bench::new();
-        assert_eq!(bench.run(&["save", "-o", "x.tar", "app", "other", "--platform", "linux/arm64"]).status, 0);
+        assert_eq!(
+            bench.run(&["save", "-o", "x.tar", "app", "other", "--platform", "linux/arm64"]).status,
+            0
+        );
         golden("save-calls", &bench.calls());
     }
 }

@@ -51,7 +51,12 @@ fn summary(usage: &DiskUsage) -> Listing<'static> {
         row("Local Volumes", &usage.volumes),
         row("Build Cache", &usage.build_cache),
     ];
-    Listing { columns: COLUMNS, default: &["Type", "TotalCount", "Active", "Size", "Reclaimable"], quiet: "Type", rows }
+    Listing {
+        columns: COLUMNS,
+        default: &["Type", "TotalCount", "Active", "Size", "Reclaimable"],
+        quiet: "Type",
+        rows,
+    }
 }
 
 fn row(name: &str, usage: &UsageRow) -> Value {
@@ -83,7 +88,16 @@ fn verbose(usage: &DiskUsage, cx: &Cx) -> Result<String, Failure> {
             ("UniqueSize", "UNIQUE SIZE"),
             ("Containers", "CONTAINERS"),
         ],
-        default: &["Repository", "Tag", "ID", "CreatedSince", "Size", "SharedSize", "UniqueSize", "Containers"],
+        default: &[
+            "Repository",
+            "Tag",
+            "ID",
+            "CreatedSince",
+            "Size",
+            "SharedSize",
+            "UniqueSize",
+            "Containers",
+        ],
         quiet: "ID",
         rows,
     };

@@ -34,7 +34,10 @@ impl Verb for PruneArgs {
     const USAGE: &'static str = "[OPTIONS]";
     const FOREIGN: &'static [Foreign] = &[
         Foreign::refused_switch("volumes", "there are no volumes yet"),
-        Foreign::refused("filter", "everything unused is removed; `image prune` and `builder prune` have filters"),
+        Foreign::refused(
+            "filter",
+            "everything unused is removed; `image prune` and `builder prune` have filters",
+        ),
     ];
 
     fn run(self, cx: &Cx) -> Outcome {

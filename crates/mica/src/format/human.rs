@@ -49,7 +49,9 @@ pub(crate) fn rfc3339_short_nanos(at: Timestamp) -> String {
 
 fn zoned(at: Timestamp, zone: &TimeZone) -> jiff::Zoned {
     // Every i64 of nanoseconds (years 1678 to 2262) is within jiff's range.
-    jiff::Timestamp::from_nanosecond(i128::from(at.0)).unwrap_or(jiff::Timestamp::UNIX_EPOCH).to_zoned(zone.clone())
+    jiff::Timestamp::from_nanosecond(i128::from(at.0))
+        .unwrap_or(jiff::Timestamp::UNIX_EPOCH)
+        .to_zoned(zone.clone())
 }
 
 /// Reads RFC 3339.
@@ -64,8 +66,9 @@ mod tests {
 
     #[test]
     fn spans_read_like_dockers() {
-        let words = [0, 1, 59, 60, 119, 120, 3599, 3600, 5400, 86_400 * 3, 86_400 * 20, 86_400 * 90, 86_400 * 800]
-            .map(duration);
+        let words =
+            [0, 1, 59, 60, 119, 120, 3599, 3600, 5400, 86_400 * 3, 86_400 * 20, 86_400 * 90, 86_400 * 800]
+                .map(duration);
         assert_eq!(
             words,
             [

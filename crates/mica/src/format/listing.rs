@@ -75,8 +75,11 @@ impl Listing<'_> {
 
     /// The headings are what the template makes of an object that holds them.
     fn table(&self, template: &str) -> Result<String, FormatError> {
-        let mut headings: Map<String, Value> =
-            self.columns.iter().map(|(field, heading)| ((*field).to_owned(), Value::from(*heading))).collect();
+        let mut headings: Map<String, Value> = self
+            .columns
+            .iter()
+            .map(|(field, heading)| ((*field).to_owned(), Value::from(*heading)))
+            .collect();
         headings.insert(template::LABELS.to_owned(), Value::Object(Map::new()));
         let mut text = template::render(template, &Value::Object(headings))?;
         text.push('\n');
@@ -135,9 +138,15 @@ mod tests {
     fn every_form_has_dockers_shape() {
         assert_eq!(show("", false), "TAG       IMAGE ID\nlatest    0123456789ab\n");
         assert_eq!(show("", true), "0123456789ab\n");
-        assert_eq!(show("table {{.ID}}\\t{{.CreatedAt}}", false), "IMAGE ID       CREATED AT\n0123456789ab   now\n");
+        assert_eq!(
+            show("table {{.ID}}\\t{{.CreatedAt}}", false),
+            "IMAGE ID       CREATED AT\n0123456789ab   now\n"
+        );
         assert_eq!(show("{{.ID}}:{{.Tag}}", false), "0123456789ab:latest\n");
-        assert_eq!(show("json", false), "{\"CreatedAt\":\"now\",\"ID\":\"0123456789ab\",\"Tag\":\"latest\"}\n");
+        assert_eq!(
+            show("json", false),
+            "{\"CreatedAt\":\"now\",\"ID\":\"0123456789ab\",\"Tag\":\"latest\"}\n"
+        );
         assert_eq!(show("raw", false), "tag: latest\nid: 0123456789ab\n\n");
     }
 

@@ -96,32 +96,45 @@ fn number(n: &serde_json::Number) -> Tmpl {
 fn functions(origins: &Origins) -> gotmpl::FuncMap {
     let mut map = gotmpl::FuncMap::new();
     let origins = Arc::clone(origins);
-    map.insert("json".into(), Arc::new(move |args: &[Tmpl]| Ok(text(go_json(&to_json(first(args), &origins))))));
-    map.insert("split".into(), Arc::new(|args: &[Tmpl]| {
-        let parts: Arc<[Tmpl]> = match string(args, 1).as_str() {
-            "" => string(args, 0).chars().map(|c| text(c.to_string())).collect(),
-            separator => string(args, 0).split(separator).map(|part| text(part.to_owned())).collect(),
-        };
-        Ok(Tmpl::List(parts))
-    }));
-    map.insert("join".into(), Arc::new(|args: &[Tmpl]| {
-        let Tmpl::List(parts) = first(args) else { return Ok(text(first(args).to_string())) };
-        let parts: Vec<String> = parts.iter().map(ToString::to_string).collect();
-        Ok(text(parts.join(&string(args, 1))))
-    }));
+    map.insert(
+        "json".into(),
+        Arc::new(move |args: &[Tmpl]| Ok(text(go_json(&to_json(first(args), &origins))))),
+    );
+    map.insert(
+        "split".into(),
+        Arc::new(|args: &[Tmpl]| {
+            let parts: Arc<[Tmpl]> = match string(args, 1).as_str() {
+                "" => string(args, 0).chars().map(|c| text(c.to_string())).collect(),
+                separator => string(args, 0).split(separator).map(|part| text(part.to_owned())).collect(),
+            };
+            Ok(Tmpl::List(parts))
+        }),
+    );
+    map.insert(
+        "join".into(),
+        Arc::new(|args: &[Tmpl]| {
+            let Tmpl::List(parts) = first(args) else { return Ok(text(first(args).to_string())) };
+            let parts: Vec<String> = parts.iter().map(ToString::to_string).collect();
+            Ok(text(parts.join(&string(args, 1))))
+        }),
+    );
     map.insert("title".into(), Arc::new(|args: &[Tmpl]| Ok(text(title(&string(args, 0))))));
     map.insert("lower".into(), Arc::new(|args: &[Tmpl]| Ok(text(string(args, 0).to_lowercase()))));
     map.insert("upper".into(), Arc::new(|args: &[Tmpl]| Ok(text(string(args, 0).to_uppercase()))));
-    map.insert("pad".into(), Arc::new(|args: &[Tmpl]| {
-        let spaces = |index: usize| " ".repeat(count(args, index));
-        match string(args, 0) {
-            empty if empty.is_empty() => Ok(text(empty)),
-            padded => Ok(text(format!("{}{padded}{}", spaces(1), spaces(2)))),
-        }
-    }));
-    map.insert("truncate".into(), Arc::new(|args: &[Tmpl]| {
-        Ok(text(string(args, 0).chars().take(count(args, 1)).collect()))
-    }));
+    map.insert(
+        "pad".into(),
+        Arc::new(|args: &[Tmpl]| {
+            let spaces = |index: usize| " ".repeat(count(args, index));
+            match string(args, 0) {
+                empty if empty.is_empty() => Ok(text(empty)),
+                padded => Ok(text(format!("{}{padded}{}", spaces(1), spaces(2)))),
+            }
+        }),
+    );
+    map.insert(
+        "truncate".into(),
+        Arc::new(|args: &[Tmpl]| Ok(text(string(args, 0).chars().take(count(args, 1)).collect()))),
+    );
     map
 }
 
@@ -198,7 +211,10 @@ mod tests {
     #[test]
     fn dockers_functions_work() {
         let data = json!({"Name": "a/b", "List": ["x", "y"], "N": 3});
-        assert_eq!(show("{{upper .Name}} {{lower \"AB\"}} {{title \"hello world\"}}", data.clone()), "A/B ab Hello World");
+        assert_eq!(
+            show("{{upper .Name}} {{lower \"AB\"}} {{title \"hello world\"}}", data.clone()),
+            "A/B ab Hello World"
+        );
         assert_eq!(show("{{join .List \",\"}}", data.clone()), "x,y");
         assert_eq!(show("{{range split .Name \"/\"}}[{{.}}]{{end}}", data.clone()), "[a][b]");
         assert_eq!(show("{{pad .Name 1 2}}|{{truncate .Name 2}}|{{println .N}}", data), " a/b  |a/|3\n");

@@ -67,7 +67,8 @@ mod tests {
 
     #[test]
     fn colours_can_be_chosen_and_switched_off() {
-        let chosen = Colours::of(&Environment::of(&[("BUILDKIT_COLORS", "run=green:error=1,2,3:x=y:cancel=nope")]));
+        let chosen =
+            Colours::of(&Environment::of(&[("BUILDKIT_COLORS", "run=green:error=1,2,3:x=y:cancel=nope")]));
         assert_eq!((chosen.run.as_str(), chosen.error.as_str()), ("\u{1b}[32m", "\u{1b}[38;2;1;2;3m"));
         assert_eq!(Colours::of(&Environment::of(&[("NO_COLOR", "1")])), Colours::none());
     }

@@ -117,7 +117,8 @@ fn renderer(mode: Mode, environment: &Environment) -> Box<dyn Renderer> {
     match mode {
         Mode::Plain => Box::new(Plain::new(environment.get("PROGRESS_NO_TRUNC") == Some("0"))),
         Mode::Tty => {
-            let lines = environment.nonempty("BUILDKIT_TTY_LOG_LINES").and_then(|n| n.parse().ok()).unwrap_or(6);
+            let lines =
+                environment.nonempty("BUILDKIT_TTY_LOG_LINES").and_then(|n| n.parse().ok()).unwrap_or(6);
             Box::new(Tty::new(Colours::of(environment), Box::new(terminal_size), lines))
         }
         Mode::RawJson => Box::new(RawJson::default()),

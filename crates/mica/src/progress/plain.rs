@@ -99,7 +99,8 @@ impl Plain {
         if self.current != Some(index) {
             self.switch_from_current(trace);
             let name = &trace.vertices[index].name;
-            let name: String = if self.short_names { name.chars().take(SHORT_NAME).collect() } else { name.clone() };
+            let name: String =
+                if self.short_names { name.chars().take(SHORT_NAME).collect() } else { name.clone() };
             self.say(trace.vertices[index].number, &name);
         }
         let vertex = &mut trace.vertices[index];
@@ -197,7 +198,8 @@ fn ending(vertex: &Vertex) -> String {
 fn status_line(update: &StatusUpdate) -> String {
     let mut line = update.id.clone();
     if update.total != 0 {
-        let (current, total) = (units::size_of_progress(update.current), units::size_of_progress(update.total));
+        let (current, total) =
+            (units::size_of_progress(update.current), units::size_of_progress(update.total));
         line.push_str(&format!(" {current} / {total}"));
     } else if update.current != 0 {
         line.push_str(&format!(" {}", units::size_of_progress(update.current)));

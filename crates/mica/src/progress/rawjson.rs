@@ -114,6 +114,9 @@ mod tests {
 
     #[test]
     fn base64_is_padded() {
-        assert_eq!(["", "f", "fo", "foo", "foobar"].map(|s| base64(s.as_bytes())), ["", "Zg==", "Zm8=", "Zm9v", "Zm9vYmFy"]);
+        assert_eq!(
+            ["", "f", "fo", "foo", "foobar"].map(|s| base64(s.as_bytes())),
+            ["", "Zg==", "Zm8=", "Zm9v", "Zm9vYmFy"]
+        );
     }
 }

@@ -86,7 +86,8 @@ impl Tty {
                 format!("{} / {}", units::size_of_progress(current), units::size_of_progress(total))
             }
         };
-        let seconds = update.started.map_or(0.0, |at| update.completed.unwrap_or(now).seconds_since(at).max(0.0));
+        let seconds =
+            update.started.map_or(0.0, |at| update.completed.unwrap_or(now).seconds_since(at).max(0.0));
         let line = justified(&format!(" => => {}", clean(&update.id)), &amount, seconds, width);
         Colours::paint(if update.completed.is_some() { &self.colours.run } else { "" }, &line)
     }

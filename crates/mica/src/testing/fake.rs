@@ -37,7 +37,13 @@ impl FakeEngine {
     }
 }
 
-fn summary(repository: Option<&str>, tag: Option<&str>, age: i64, size_bytes: u64, containers: u64) -> ImageSummary {
+fn summary(
+    repository: Option<&str>,
+    tag: Option<&str>,
+    age: i64,
+    size_bytes: u64,
+    containers: u64,
+) -> ImageSummary {
     let name = repository.unwrap_or("none");
     ImageSummary {
         repository: repository.map(str::to_owned),
@@ -124,7 +130,8 @@ impl Engine for FakeEngine {
             error.excerpt = Some("Dockerfile:2\n--------------------\n   1 |     FROM a\n   2 | >>> RUN exit 3\n--------------------".to_owned());
             return Err(error);
         }
-        let stored = request.outputs.iter().any(|output| matches!(output, Output::Store | Output::Archive { .. }));
+        let stored =
+            request.outputs.iter().any(|output| matches!(output, Output::Store | Output::Archive { .. }));
         Ok(BuildReply { image_id: stored.then(|| digest("app")), manifest: None, names: request.tags })
     }
 
@@ -158,7 +165,11 @@ impl Engine for FakeEngine {
     }
 
     fn image(&self, query: &str) -> Result<ImageDetails> {
-        if query == "app" || query == digest("app").to_string() { Ok(details()) } else { missing("image", query) }
+        if query == "app" || query == digest("app").to_string() {
+            Ok(details())
+        } else {
+            missing("image", query)
+        }
     }
 
     fn history(&self, query: &str) -> Result<Vec<HistoryEntry>> {
@@ -192,9 +203,10 @@ impl Engine for FakeEngine {
 
     fn remove_image(&self, request: RemoveImage) -> Result<Vec<RemovedImage>> {
         match request.query.as_str() {
-            "app" => {
-                Ok(vec![RemovedImage::Untagged("app:latest".to_owned()), RemovedImage::Deleted(digest("app"))])
-            }
+            "app" => Ok(vec![
+                RemovedImage::Untagged("app:latest".to_owned()),
+                RemovedImage::Deleted(digest("app")),
+            ]),
             other => missing("image", other),
         }
     }
@@ -230,8 +242,12 @@ impl Engine for FakeEngine {
         self.note(format_args!("{request:#?}").to_string().replace("[\n        \"", "[\"").as_str().trim());
         self.note(format_args!("command: {:?}", request.command));
         match (request.image.as_str(), request.command.first().map(String::as_str)) {
-            ("app", Some("not-found")) => Err(Error::new(Class::CommandNotFound, "exec: not-found: not found")),
-            ("app", Some("not-invocable")) => Err(Error::new(Class::CommandNotInvocable, "permission denied")),
+            ("app", Some("not-found")) => {
+                Err(Error::new(Class::CommandNotFound, "exec: not-found: not found"))
+            }
+            ("app", Some("not-invocable")) => {
+                Err(Error::new(Class::CommandNotInvocable, "permission denied"))
+            }
             ("app", Some("sh")) => Ok(Exit { code: 7 }),
             ("app", _) => Ok(Exit { code: 0 }),
             (other, _) => missing("image", other),
@@ -281,7 +297,10 @@ impl Engine for FakeEngine {
     }
 
     fn copy_from(&self, request: CopyFromContainer, _: &Cancel) -> Result<()> {
-        self.note(format_args!("copy_from {} {} follow={}", request.container, request.path, request.follow_link));
+        self.note(format_args!(
+            "copy_from {} {} follow={}",
+            request.container, request.path, request.follow_link
+        ));
         if request.path == "/missing" {
             return missing("file", &request.path);
         }
@@ -305,7 +324,12 @@ impl Engine for FakeEngine {
         Ok(())
     }
 
-    fn logs(&self, request: LogRequest, _: &Cancel, line: &mut dyn FnMut(LogLine) -> Result<()>) -> Result<()> {
+    fn logs(
+        &self,
+        request: LogRequest,
+        _: &Cancel,
+        line: &mut dyn FnMut(LogLine) -> Result<()>,
+    ) -> Result<()> {
         self.note(format_args!("{request:?}"));
         line(LogLine { stderr: false, at: before(10), data: b"out\n".to_vec() })?;
         line(LogLine { stderr: true, at: before(9), data: b"err\n".to_vec() })
@@ -348,10 +372,16 @@ impl Engine for FakeEngine {
     }
 
     fn disk_usage(&self) -> Result<DiskUsage> {
-        let row = |total, active, size_bytes, reclaimable_bytes| UsageRow { total, active, size_bytes, reclaimable_bytes };
+        let row = |total, active, size_bytes, reclaimable_bytes| UsageRow {
+            total,
+            active,
+            size_bytes,
+            reclaimable_bytes,
+        };
         let entry = |id: &str, shared| CacheEntry {
             id: id.to_owned(),
-            description: "[2/3] RUN apt-get update && apt-get install -y a-very-long-list-of-packages".to_owned(),
+            description: "[2/3] RUN apt-get update && apt-get install -y a-very-long-list-of-packages"
+                .to_owned(),
             kind: "regular".to_owned(),
             size_bytes: 123_456,
             shared,

@@ -78,7 +78,11 @@ pub(crate) fn success() -> Vec<Event> {
         started(DEFINITION, 0),
         status(DEFINITION, "transferring dockerfile: 137B", (0, 0), (0, 20), true),
         done(DEFINITION, 0, 30),
-        Event::Warning { title: "FromAsCasing".into(), message: "'as' and 'FROM' do not match".into(), line: Some(1) },
+        Event::Warning {
+            title: "FromAsCasing".into(),
+            message: "'as' and 'FROM' do not match".into(),
+            line: Some(1),
+        },
         started(IGNORE, 30),
         started(CONTEXT, 31),
         done(IGNORE, 30, 40),
@@ -176,4 +180,3 @@ pub(crate) fn frame_after(renderer: &mut dyn Renderer, events: &[Event]) -> Stri
     let now = events.iter().map(time_of).max().unwrap_or_default();
     renderer.frame(&mut trace, now, Phase::Running)
 }
-

@@ -25,8 +25,22 @@ pub(crate) fn add_host(text: &str) -> Result<(String, String), String> {
 }
 
 const LIMITS: &[&str] = &[
-    "as", "core", "cpu", "data", "fsize", "locks", "memlock", "msgqueue", "nice", "nofile", "nproc", "rss",
-    "rtprio", "rttime", "sigpending", "stack",
+    "as",
+    "core",
+    "cpu",
+    "data",
+    "fsize",
+    "locks",
+    "memlock",
+    "msgqueue",
+    "nice",
+    "nofile",
+    "nproc",
+    "rss",
+    "rtprio",
+    "rttime",
+    "sigpending",
+    "stack",
 ];
 
 /// `name=soft[:hard]`; -1 is no limit.
@@ -68,7 +82,10 @@ mod tests {
     #[test]
     fn ulimits_are_checked() {
         assert_eq!(ulimit("nofile=1024:2048"), Ok("nofile=1024:2048".to_owned()));
-        assert_eq!(ulimit("nofile=3:2").unwrap_err().split(':').next(), Some("ulimit soft limit must be less than or equal to hard limit"));
+        assert_eq!(
+            ulimit("nofile=3:2").unwrap_err().split(':').next(),
+            Some("ulimit soft limit must be less than or equal to hard limit")
+        );
         assert_eq!(ulimit("x=1").unwrap_err(), "invalid ulimit type: x");
     }
 }

@@ -33,7 +33,9 @@ pub(crate) fn csv(text: &str) -> Result<Vec<String>, String> {
 fn quoted_field(mut rest: &str) -> Result<(String, &str), String> {
     let mut field = String::new();
     loop {
-        let Some(end) = rest.find('"') else { return Err("extraneous or missing \" in quoted field".to_owned()) };
+        let Some(end) = rest.find('"') else {
+            return Err("extraneous or missing \" in quoted field".to_owned());
+        };
         field.push_str(&rest[..end]);
         rest = &rest[end + 1..];
         match rest.strip_prefix('"') {
@@ -52,10 +54,13 @@ fn quoted_field(mut rest: &str) -> Result<(String, &str), String> {
 /// Malformed CSV.
 pub(crate) fn pairs(text: &str) -> Result<Vec<(String, Option<String>)>, String> {
     let fields = csv(text)?;
-    Ok(fields.iter().map(|field| match field.split_once('=') {
-        Some((key, value)) => (key.trim().to_lowercase(), Some(value.to_owned())),
-        None => (field.trim().to_lowercase(), None),
-    }).collect())
+    Ok(fields
+        .iter()
+        .map(|field| match field.split_once('=') {
+            Some((key, value)) => (key.trim().to_lowercase(), Some(value.to_owned())),
+            None => (field.trim().to_lowercase(), None),
+        })
+        .collect())
 }
 
 /// `key=value` as labels are written; a key alone has an empty value.

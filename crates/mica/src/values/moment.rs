@@ -77,7 +77,13 @@ mod tests {
     #[test]
     fn dates_and_unix_times_are_absolute() {
         let expected = Some(Timestamp(1_704_164_640_000_000_000));
-        for text in ["2024-01-02T03:04:00Z", "2024-01-02T03:04", "1704164640", "1704164640.0", "2024-01-02T04:04:00+01:00"] {
+        for text in [
+            "2024-01-02T03:04:00Z",
+            "2024-01-02T03:04",
+            "1704164640",
+            "1704164640.0",
+            "2024-01-02T04:04:00+01:00",
+        ] {
             assert_eq!(parse(text, NOW, &TimeZone::UTC), expected, "{text}");
         }
         assert_eq!(parse("2024-01-02", NOW, &TimeZone::UTC), Some(Timestamp(1_704_153_600_000_000_000)));

@@ -126,7 +126,8 @@ impl Verb for BuildArgs {
         let mode = self.mode(cx)?;
         let iidfile = self.iidfile.clone();
         let quiet = self.quiet;
-        let here = std::env::current_dir().map_err(|error| io_failure("cannot find this directory", &error))?;
+        let here =
+            std::env::current_dir().map_err(|error| io_failure("cannot find this directory", &error))?;
         let request = self.request(cx, &here)?;
         if let Some(file) = &iidfile {
             prepare_iidfile(file, &request)?;
@@ -134,8 +135,9 @@ impl Verb for BuildArgs {
         let reply = build(cx, mode, request)?;
         let id = reply.image_id.map(|id| id.to_string());
         if let (Some(file), Some(id)) = (&iidfile, &id) {
-            std::fs::write(file, id)
-                .map_err(|error| io_failure(format!("cannot write the image ID to {}", file.display()), &error))?;
+            std::fs::write(file, id).map_err(|error| {
+                io_failure(format!("cannot write the image ID to {}", file.display()), &error)
+            })?;
         }
         if let (true, Some(id)) = (quiet, &id) {
             cx.out.line(id)?;
@@ -147,17 +149,23 @@ impl Verb for BuildArgs {
 impl BuildArgs {
     /// `--progress`, then `BUILDKIT_PROGRESS`, then `auto`.
     fn mode(&self, cx: &Cx) -> Result<Mode, Failure> {
-        let word = self.progress.as_deref().or_else(|| cx.environment.nonempty("BUILDKIT_PROGRESS")).unwrap_or("auto");
+        let word = self
+            .progress
+            .as_deref()
+            .or_else(|| cx.environment.nonempty("BUILDKIT_PROGRESS"))
+            .unwrap_or("auto");
         let mode = Mode::choose(word, cx.err.is_terminal(), &cx.environment);
-        let mode = mode.ok_or_else(|| Failure::new(Class::Invalid, format!("invalid progress mode {word}")))?;
+        let mode =
+            mode.ok_or_else(|| Failure::new(Class::Invalid, format!("invalid progress mode {word}")))?;
         if !self.quiet {
             return Ok(mode);
         }
         match self.progress.as_deref() {
             None | Some("auto" | "quiet" | "none") => Ok(Mode::Quiet),
-            Some(other) => {
-                Err(Failure::new(Class::Invalid, format!("progress={other} and quiet cannot be used together")))
-            }
+            Some(other) => Err(Failure::new(
+                Class::Invalid,
+                format!("progress={other} and quiet cannot be used together"),
+            )),
         }
     }
 }
@@ -220,7 +228,10 @@ mod tests {
     #[test]
     fn failures_show_logs_excerpt_and_why() {
         golden("build-failure", &Bench::new().run(&["build", "--build-arg", "FAIL=1", "/"]).text());
-        golden("build-failure-quiet", &Bench::new().run(&["build", "-q", "--build-arg", "FAIL=1", "/"]).text());
+        golden(
+            "build-failure-quiet",
+            &Bench::new().run(&["build", "-q", "--build-arg", "FAIL=1", "/"]).text(),
+        );
         golden("build-cancelled", &Bench::new().run(&["build", "--build-arg", "CANCEL=1", "/"]).text());
     }
 
@@ -240,9 +251,15 @@ mod tests {
         assert_eq!(Bench::new().run(&["build", "-q", "--iidfile", name, "/"]).status, 0);
         assert!(std::fs::read_to_string(&file).unwrap().starts_with("sha256:"));
         assert_eq!(std::fs::read_to_string(&file).unwrap().len(), 71);
-        assert_eq!(Bench::new().run(&["build", "-q", "--iidfile", name, "--build-arg", "FAIL=1", "/"]).status, 1);
+        assert_eq!(
+            Bench::new().run(&["build", "-q", "--iidfile", name, "--build-arg", "FAIL=1", "/"]).status,
+            1
+        );
         assert!(!file.exists());
-        golden("build-iidfile-local", &Bench::new().run(&["build", "--iidfile", name, "-o", "/tmp/x", "/"]).text());
+        golden(
+            "build-iidfile-local",
+            &Bench::new().run(&["build", "--iidfile", name, "-o", "/tmp/x", "/"]).text(),
+        );
     }
 
     #[test]

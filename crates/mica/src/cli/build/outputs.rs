@@ -65,7 +65,8 @@ impl Spec {
         }
         let mut spec = Self { kind: String::new(), fields: Vec::new() };
         for (key, value) in pairs {
-            let value = value.ok_or_else(|| invalid(format!("invalid value {key}")).why(format!("in --output {text}")))?;
+            let value = value
+                .ok_or_else(|| invalid(format!("invalid value {key}")).why(format!("in --output {text}")))?;
             match key.as_str() {
                 "type" => spec.kind = value,
                 _ => spec.fields.push((key, value)),
@@ -113,21 +114,29 @@ impl Spec {
             "oci" | "docker" => {
                 let layout = if self.kind == "oci" { ImageLayout::Oci } else { ImageLayout::Docker };
                 let destination = self.destination(cx, here)?;
-                let archive =
-                    Output::Archive { layout, destination, names: self.names()?, compression: self.compression()? };
+                let archive = Output::Archive {
+                    layout,
+                    destination,
+                    names: self.names()?,
+                    compression: self.compression()?,
+                };
                 Ok((archive, Vec::new()))
             }
             "local" => match dest {
                 None | Some("") => Err(invalid("dest is required for local output").into()),
-                Some("-") => Err(invalid("dest cannot be stdout for local output").hint("type=tar,dest=-").into()),
+                Some("-") => {
+                    Err(invalid("dest cannot be stdout for local output").hint("type=tar,dest=-").into())
+                }
                 Some(dest) => Ok((Output::Local { directory: here.join(dest) }, Vec::new())),
             },
             "tar" => Ok((Output::Tar { destination: self.destination(cx, here)? }, Vec::new())),
             "cacheonly" => Ok((Output::CacheOnly, Vec::new())),
-            "registry" => Err(Error::new(Class::Unsupported, "outputs of type registry are not supported yet")
-                .why(format!("in --output {text}"))
-                .hint("-o type=oci,dest=FILE")
-                .into()),
+            "registry" => {
+                Err(Error::new(Class::Unsupported, "outputs of type registry are not supported yet")
+                    .why(format!("in --output {text}"))
+                    .hint("-o type=oci,dest=FILE")
+                    .into())
+            }
             other => Err(invalid(format!("exporter {other:?} could not be found"))
                 .hint("types are image, oci, docker, local, tar, cacheonly")
                 .into()),
@@ -139,7 +148,9 @@ impl Spec {
         names
             .map(|name| {
                 let reference: Result<Reference, _> = name.parse();
-                reference.map(Reference::or_latest).map_err(|error| invalid(format!("invalid tag {name:?}: {error}")))
+                reference
+                    .map(Reference::or_latest)
+                    .map_err(|error| invalid(format!("invalid tag {name:?}: {error}")))
             })
             .collect()
     }
@@ -151,11 +162,15 @@ impl Spec {
             Some(dest) if dest != "-" && !dest.is_empty() => match directory {
                 true => Ok(Destination::Directory(here.join(dest))),
                 false if here.join(dest).is_dir() => {
-                    Err(invalid(format!("destination {dest} is a directory")).hint("dest=FILE, or tar=false").into())
+                    Err(invalid(format!("destination {dest} is a directory"))
+                        .hint("dest=FILE, or tar=false")
+                        .into())
                 }
                 false => Ok(Destination::File(here.join(dest))),
             },
-            _ if directory => Err(invalid(format!("dest is required for {} output with tar=false", self.kind)).into()),
+            _ if directory => {
+                Err(invalid(format!("dest is required for {} output with tar=false", self.kind)).into())
+            }
             _ if cx.out.is_terminal() => Err(invalid(format!(
                 "dest file is required for {} exporter. refusing to write to console",
                 self.kind
@@ -172,7 +187,8 @@ impl Spec {
             None => Ok(None),
             Some(text) => match text.parse() {
                 Ok(level) if level <= max => Ok(Some(level)),
-                _ => Err(invalid(format!("invalid compression level {text}")).why(format!("levels are 0 to {max}"))),
+                _ => Err(invalid(format!("invalid compression level {text}"))
+                    .why(format!("levels are 0 to {max}"))),
             },
         };
         match self.get("compression") {
@@ -181,7 +197,9 @@ impl Spec {
             Some("uncompressed") => Ok(Compression::Uncompressed),
             Some("gzip") => Ok(Compression::Gzip(level(9)?)),
             Some("zstd") => Ok(Compression::Zstd(level(22)?)),
-            Some("estargz") => Err(Error::new(Class::Unsupported, "compression=estargz is not supported yet")),
+            Some("estargz") => {
+                Err(Error::new(Class::Unsupported, "compression=estargz is not supported yet"))
+            }
             Some(other) => Err(invalid(format!("unsupported compression type {other}"))),
         }
     }
@@ -219,7 +237,8 @@ mod tests {
     #[test]
     fn archives_have_a_layout_and_a_compression() {
         let archive = one("type=oci,dest=x.tar,compression=zstd,compression-level=19,\"name=a,b:1\"");
-        let Output::Archive { layout, destination: Destination::File(path), names, compression } = archive else {
+        let Output::Archive { layout, destination: Destination::File(path), names, compression } = archive
+        else {
             panic!("not an archive in a file")
         };
         assert_eq!((layout, path.as_path()), (ImageLayout::Oci, Path::new("/here/x.tar")));
@@ -227,7 +246,9 @@ mod tests {
         assert!(matches!(one("type=docker"), Output::Store));
         let directory = one("type=oci,dest=d,tar=false");
         assert!(matches!(directory, Output::Archive { destination: Destination::Directory(_), .. }));
-        assert!(problem("type=oci,dest=x,compression=gzip,compression-level=10").contains("levels are 0 to 9"));
+        assert!(
+            problem("type=oci,dest=x,compression=gzip,compression-level=10").contains("levels are 0 to 9")
+        );
     }
 
     #[test]

@@ -30,7 +30,11 @@ impl BuildArgs {
             platform: platform(&self.platform, environment)?,
             build_args: build_args(&self.build_arg, cx.config().proxy_variables(), environment),
             named_contexts: collect(&self.build_context, &|text| sources::named_context(text, here))?,
-            secrets: self.secret.iter().map(|text| sources::secret(text, environment, here)).collect::<Result<_, _>>()?,
+            secrets: self
+                .secret
+                .iter()
+                .map(|text| sources::secret(text, environment, here))
+                .collect::<Result<_, _>>()?,
             ssh: self.ssh.iter().map(|text| sources::ssh(text, environment)).collect::<Result<_, _>>()?,
             no_cache: no_cache(self.no_cache, self.no_cache_filter),
             labels: self.label.iter().map(|text| keyed::label(text)).collect(),
@@ -49,9 +53,9 @@ impl BuildArgs {
             .iter()
             .map(|text| {
                 let reference: Result<Reference, _> = text.parse();
-                reference.map(Reference::or_latest).map_err(|error| {
-                    Error::new(Class::Invalid, format!("invalid tag {text:?}: {error}"))
-                })
+                reference
+                    .map(Reference::or_latest)
+                    .map_err(|error| Error::new(Class::Invalid, format!("invalid tag {text:?}: {error}")))
             })
             .collect()
     }
@@ -73,7 +77,9 @@ fn context(text: &str, file: Option<&str>, here: &Path) -> Result<BuildContext, 
             return Err(Failure::new(Class::Invalid, message));
         }
         let stdin = crate::output::stdin_fd();
-        return Ok(BuildContext::Stream(stdin.map_err(|error| io_failure("cannot read standard input", &error))?));
+        return Ok(BuildContext::Stream(
+            stdin.map_err(|error| io_failure("cannot read standard input", &error))?,
+        ));
     }
     if sources::is_remote(text) {
         return Err(Error::new(Class::Unsupported, format!("build context {text} is not supported yet"))
@@ -84,12 +90,17 @@ fn context(text: &str, file: Option<&str>, here: &Path) -> Result<BuildContext, 
     let path = here.join(text);
     match path.metadata() {
         Ok(meta) if meta.is_dir() => Ok(BuildContext::Directory(path)),
-        Ok(_) => Err(Error::new(Class::Invalid, format!("unable to prepare context: path {text:?} is not a directory"))
-            .hint("the Dockerfile is named by -f; the last argument is the directory that COPY reads")
-            .into()),
-        Err(error) => Err(Error::new(Class::NotFound, format!("unable to prepare context: path {text:?} not found"))
-            .why(error.to_string())
-            .into()),
+        Ok(_) => Err(Error::new(
+            Class::Invalid,
+            format!("unable to prepare context: path {text:?} is not a directory"),
+        )
+        .hint("the Dockerfile is named by -f; the last argument is the directory that COPY reads")
+        .into()),
+        Err(error) => {
+            Err(Error::new(Class::NotFound, format!("unable to prepare context: path {text:?} not found"))
+                .why(error.to_string())
+                .into())
+        }
     }
 }
 
@@ -99,7 +110,9 @@ fn dockerfile(file: Option<&str>, context: &BuildContext, here: &Path) -> Result
         (None | Some(""), _) => Ok(DockerfileSource::Default),
         (Some("-"), _) => {
             let stdin = crate::output::stdin_fd();
-            Ok(DockerfileSource::Stream(stdin.map_err(|error| io_failure("cannot read standard input", &error))?))
+            Ok(DockerfileSource::Stream(
+                stdin.map_err(|error| io_failure("cannot read standard input", &error))?,
+            ))
         }
         (Some(url), _) if sources::is_remote(url) => {
             Err(Error::new(Class::Unsupported, format!("Dockerfile {url}: URLs are not supported yet"))
@@ -115,7 +128,9 @@ fn dockerfile(file: Option<&str>, context: &BuildContext, here: &Path) -> Result
 fn platform(given: &[String], environment: &Environment) -> Result<Option<Platform>, Error> {
     let parse = |text: &str| match text {
         "local" => Ok(Platform::host()),
-        other => other.parse().map_err(|error: mica_oci::PlatformError| Error::new(Class::Invalid, error.to_string())),
+        other => other
+            .parse()
+            .map_err(|error: mica_oci::PlatformError| Error::new(Class::Invalid, error.to_string())),
     };
     let given: Result<Vec<Platform>, Error> =
         given.iter().map(|text| text.trim()).filter(|text| !text.is_empty()).map(parse).collect();
@@ -138,8 +153,10 @@ fn build_args(
 ) -> Vec<(String, String)> {
     let names: Vec<&str> = given.iter().map(|text| text.split('=').next().unwrap_or_default()).collect();
     let epoch = environment.nonempty("SOURCE_DATE_EPOCH");
-    let defaults = proxies.into_iter().chain(epoch.map(|value| ("SOURCE_DATE_EPOCH".to_owned(), value.to_owned())));
-    let mut args: Vec<(String, String)> = defaults.filter(|(name, _)| !names.contains(&name.as_str())).collect();
+    let defaults =
+        proxies.into_iter().chain(epoch.map(|value| ("SOURCE_DATE_EPOCH".to_owned(), value.to_owned())));
+    let mut args: Vec<(String, String)> =
+        defaults.filter(|(name, _)| !names.contains(&name.as_str())).collect();
     args.extend(given.iter().filter_map(|text| keyed::from_environment(text, environment)));
     args
 }
@@ -156,7 +173,8 @@ mod tests {
     fn build_args_take_values_of_the_environment_and_win_over_defaults() {
         let environment = Environment::of(&[("SET", "1"), ("SOURCE_DATE_EPOCH", "7")]);
         let given = ["SET", "UNSET", "http_proxy=mine"].map(str::to_owned);
-        let proxies = vec![("HTTP_PROXY".to_owned(), "p".to_owned()), ("http_proxy".to_owned(), "p".to_owned())];
+        let proxies =
+            vec![("HTTP_PROXY".to_owned(), "p".to_owned()), ("http_proxy".to_owned(), "p".to_owned())];
         assert_eq!(
             pairs(&build_args(&given, proxies, &environment)),
             ["HTTP_PROXY=p", "SOURCE_DATE_EPOCH=7", "SET=1", "http_proxy=mine"]
@@ -168,7 +186,9 @@ mod tests {
     #[test]
     fn contexts_are_directories() {
         let here = Path::new("/");
-        assert!(matches!(context("etc", None, here), Ok(BuildContext::Directory(path)) if path == Path::new("/etc")));
+        assert!(
+            matches!(context("etc", None, here), Ok(BuildContext::Directory(path)) if path == Path::new("/etc"))
+        );
         let text = context("https://example.org/x.git", None, here).unwrap_err().text();
         assert!(text.contains("is not supported yet"), "{text}");
         assert!(context("nope", None, here).unwrap_err().text().contains("path \"nope\" not found"));
@@ -188,7 +208,10 @@ mod tests {
         let none = Environment::default();
         let amd64 = Some(Platform::new("linux", "amd64", None));
         assert_eq!(platform(&["linux/amd64".to_owned()], &none).unwrap(), amd64);
-        assert_eq!(platform(&[], &Environment::of(&[("DOCKER_DEFAULT_PLATFORM", "linux/amd64")])).unwrap(), amd64);
+        assert_eq!(
+            platform(&[], &Environment::of(&[("DOCKER_DEFAULT_PLATFORM", "linux/amd64")])).unwrap(),
+            amd64
+        );
         assert_eq!(platform(&["local".to_owned()], &none).unwrap(), Some(Platform::host()));
         let two = ["linux/amd64", "linux/arm64"].map(str::to_owned);
         assert_eq!(platform(&two, &none).unwrap_err().class, Class::Unsupported);

@@ -18,7 +18,9 @@ fn invalid(message: impl Into<String>) -> Error {
 
 /// Whether a text names something that would have to be downloaded: a URL or a git repository.
 pub(super) fn is_remote(text: &str) -> bool {
-    ["http://", "https://", "git://", "ssh://", "git@", "github.com/"].iter().any(|prefix| text.starts_with(prefix))
+    ["http://", "https://", "git://", "ssh://", "git@", "github.com/"]
+        .iter()
+        .any(|prefix| text.starts_with(prefix))
 }
 
 /// `name=VALUE`.
@@ -39,8 +41,9 @@ pub(super) fn named_context(text: &str, here: &Path) -> Result<(String, NamedCon
             .why(format!("{what} come later"))
     };
     let context = if let Some(image) = value.strip_prefix("docker-image://") {
-        let reference: Reference =
-            image.parse().map_err(|error| invalid(format!("invalid build context {name}: {image}: {error}")))?;
+        let reference: Reference = image
+            .parse()
+            .map_err(|error| invalid(format!("invalid build context {name}: {image}: {error}")))?;
         NamedContext::Image(reference.or_latest())
     } else if let Some(layout) = value.strip_prefix("oci-layout://") {
         oci_layout(layout, here)?
@@ -62,7 +65,8 @@ pub(super) fn named_context(text: &str, here: &Path) -> Result<(String, NamedCon
 /// `path[:tag|@digest]`.
 fn oci_layout(text: &str, here: &Path) -> Result<NamedContext, Error> {
     if let Some((path, digest)) = text.rsplit_once('@') {
-        let digest = digest.parse().map_err(|error| invalid(format!("invalid oci-layout {text}: {error}")))?;
+        let digest =
+            digest.parse().map_err(|error| invalid(format!("invalid oci-layout {text}: {error}")))?;
         return Ok(NamedContext::OciLayout { path: here.join(path), tag: None, digest: Some(digest) });
     }
     match text.rsplit_once(':') {
@@ -82,7 +86,9 @@ pub(super) fn secret(text: &str, environment: &Environment, here: &Path) -> Resu
     let (mut id, mut kind, mut file, mut variable) = (None, None, None, None);
     for (key, value) in pairs {
         let Some(value) = value else {
-            return Err(invalid(format!("invalid field '{key}' must be a key=value pair")).hint("--secret id=NAME"));
+            return Err(
+                invalid(format!("invalid field '{key}' must be a key=value pair")).hint("--secret id=NAME")
+            );
         };
         match key.as_str() {
             "id" => id = Some(value),
@@ -126,7 +132,8 @@ pub(super) fn ssh(text: &str, environment: &Environment) -> Result<SshAgent, Err
     let (id, path) = text.split_once('=').unwrap_or((text, ""));
     let path = match path {
         "" => environment.nonempty("SSH_AUTH_SOCK").ok_or_else(|| {
-            invalid("invalid empty ssh agent socket: make sure SSH_AUTH_SOCK is set").hint("eval $(ssh-agent); ssh-add")
+            invalid("invalid empty ssh agent socket: make sure SSH_AUTH_SOCK is set")
+                .hint("eval $(ssh-agent); ssh-add")
         })?,
         given => given,
     };
@@ -148,7 +155,9 @@ mod tests {
 
     fn value(text: &str, environment: &Environment) -> String {
         match secret(text, environment, Path::new("/etc")) {
-            Ok(Secret { id, value: SecretValue::Bytes(bytes) }) => format!("{id}={}", String::from_utf8_lossy(&bytes)),
+            Ok(Secret { id, value: SecretValue::Bytes(bytes) }) => {
+                format!("{id}={}", String::from_utf8_lossy(&bytes))
+            }
             Ok(Secret { id, value: SecretValue::File(path) }) => format!("{id}@{}", path.display()),
             Err(error) => error.message,
         }
@@ -174,7 +183,10 @@ mod tests {
     fn named_contexts_have_forms() {
         let parse = |text: &str| named_context(text, Path::new("/")).map(|(_, context)| context);
         assert_eq!(parse("a=/etc").unwrap(), NamedContext::Directory("/etc".into()));
-        assert_eq!(parse("alpine:3=docker-image://b").unwrap(), NamedContext::Image("b:latest".parse().unwrap()));
+        assert_eq!(
+            parse("alpine:3=docker-image://b").unwrap(),
+            NamedContext::Image("b:latest".parse().unwrap())
+        );
         let layout = NamedContext::OciLayout { path: "/l/x".into(), tag: Some("1".to_owned()), digest: None };
         assert_eq!(parse("a=oci-layout:///l/x:1").unwrap(), layout);
         assert_eq!(parse("A=/etc").unwrap_err().message, "invalid context name A");
@@ -192,6 +204,9 @@ mod tests {
         let path = directory.path().join("s");
         let _listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
         let environment = Environment::of(&[("SSH_AUTH_SOCK", path.to_str().unwrap())]);
-        assert_eq!(ssh("default", &environment).unwrap(), SshAgent { id: "default".to_owned(), socket: path });
+        assert_eq!(
+            ssh("default", &environment).unwrap(),
+            SshAgent { id: "default".to_owned(), socket: path }
+        );
     }
 }

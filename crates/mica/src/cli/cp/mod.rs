@@ -79,10 +79,16 @@ impl Verb for CpArgs {
 
     fn run(self, cx: &Cx) -> Outcome {
         let bytes = match (Place::parse(&self.source), Place::parse(&self.destination)) {
-            (Place::Container { name, path }, Place::Stream) => self.to_stream(cx, name, path).map(|()| None)?,
+            (Place::Container { name, path }, Place::Stream) => {
+                self.to_stream(cx, name, path).map(|()| None)?
+            }
             (Place::Container { name, path }, Place::Here(here)) => Some(self.to_here(cx, name, path, here)?),
-            (Place::Stream, Place::Container { name, path }) => self.from_stream(cx, name, path).map(|()| None)?,
-            (Place::Here(here), Place::Container { name, path }) => Some(self.from_here(cx, here, name, path)?),
+            (Place::Stream, Place::Container { name, path }) => {
+                self.from_stream(cx, name, path).map(|()| None)?
+            }
+            (Place::Here(here), Place::Container { name, path }) => {
+                Some(self.from_here(cx, here, name, path)?)
+            }
             (Place::Container { .. }, Place::Container { .. }) => {
                 return Err(Failure::new(Class::Unsupported, "copying between containers is not supported"));
             }
@@ -195,7 +201,9 @@ fn base(path: &str) -> (String, bool) {
 
 /// An I/O error that names the path.
 fn at(path: &Path) -> impl Fn(std::io::Error) -> Error + '_ {
-    move |error| Error::new(Class::of_io(&error), format!("cannot copy {}", path.display())).why(error.to_string())
+    move |error| {
+        Error::new(Class::of_io(&error), format!("cannot copy {}", path.display())).why(error.to_string())
+    }
 }
 
 /// The directory that holds a path; the current one for a bare name.

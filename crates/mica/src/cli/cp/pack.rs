@@ -36,9 +36,15 @@ impl Source {
         let meta = if follow { fs::metadata(given) } else { fs::symlink_metadata(given) };
         let meta = meta.map_err(super::at(given))?;
         let path = if follow { fs::canonicalize(given).map_err(super::at(given))? } else { given.to_owned() };
-        let named = if follow_link || contents_only { super::base(&path.to_string_lossy()).0 } else { super::base(text).0 };
+        let named = if follow_link || contents_only {
+            super::base(&path.to_string_lossy()).0
+        } else {
+            super::base(text).0
+        };
         let name = match named.as_str() {
-            "" | ".." => fs::canonicalize(given).map(|real| super::base(&real.to_string_lossy()).0).unwrap_or_default(),
+            "" | ".." => {
+                fs::canonicalize(given).map(|real| super::base(&real.to_string_lossy()).0).unwrap_or_default()
+            }
             _ => named,
         };
         Ok(Self { path, name, is_directory: meta.is_dir(), contents_only, keep_owners })
@@ -72,7 +78,13 @@ pub(super) fn pack(source: &Source, output: File) -> Result<u64, Error> {
     Ok(total)
 }
 
-fn member(out: &mut impl Write, path: &Path, name: &[u8], meta: &Metadata, owners: bool) -> Result<u64, Error> {
+fn member(
+    out: &mut impl Write,
+    path: &Path,
+    name: &[u8],
+    meta: &Metadata,
+    owners: bool,
+) -> Result<u64, Error> {
     let kind = meta.file_type();
     let mut entry = EntryBuilder::new_gnu();
     let mut size = 0;
@@ -93,7 +105,10 @@ fn member(out: &mut impl Write, path: &Path, name: &[u8], meta: &Metadata, owner
         // A socket is nothing without its process; tar leaves it out too.
         return Ok(0);
     } else if !kind.is_dir() {
-        return Err(Error::new(Class::Unsupported, format!("cannot copy {}: it is a device", path.display())));
+        return Err(Error::new(
+            Class::Unsupported,
+            format!("cannot copy {}: it is a device", path.display()),
+        ));
     }
     let (uid, gid) = if owners { (meta.uid(), meta.gid()) } else { (0, 0) };
     fill(&mut entry, meta, uid, gid, size).map_err(|why| {
@@ -116,7 +131,10 @@ fn fill(entry: &mut EntryBuilder, meta: &Metadata, uid: u32, gid: u32, size: u64
 fn data(out: &mut impl Write, path: &Path, size: u64) -> io::Result<()> {
     let copied = io::copy(&mut File::open(path)?.take(size), out)?;
     if copied < size {
-        return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the file became shorter while it was read"));
+        return Err(io::Error::new(
+            io::ErrorKind::UnexpectedEof,
+            "the file became shorter while it was read",
+        ));
     }
     let padding = size.next_multiple_of(HEADER_SIZE as u64) - size;
     out.write_all(&[0; HEADER_SIZE][..padding as usize])

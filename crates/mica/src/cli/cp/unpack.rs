@@ -67,8 +67,15 @@ pub(super) fn unpack(input: &mut File, target: &Target) -> Result<u64, Error> {
     let Some(first) = members.next()? else { return Ok(0) };
     let (directory, name) = target.resolve(first.kind == EntryType::Directory)?;
     let root = Root::open(&directory).map_err(super::at(&directory))?;
-    let mut unpacking =
-        Unpacking { root, directory, old: first.name.clone(), new: name, target, times: Vec::new(), total: 0 };
+    let mut unpacking = Unpacking {
+        root,
+        directory,
+        old: first.name.clone(),
+        new: name,
+        target,
+        times: Vec::new(),
+        total: 0,
+    };
     let mut member = Some(first);
     while let Some(current) = member {
         unpacking.member(&current, &mut members)?;
@@ -120,7 +127,9 @@ impl Members<'_> {
             let (consumed, member) = match self.parser.parse(&self.buffer) {
                 Err(error) => return Err(malformed(error.to_string())),
                 Ok(ParseEvent::End { .. }) => return Ok(None),
-                Ok(ParseEvent::SparseEntry { .. }) => return Err(malformed("sparse members are not expected".into())),
+                Ok(ParseEvent::SparseEntry { .. }) => {
+                    return Err(malformed("sparse members are not expected".into()));
+                }
                 Ok(ParseEvent::GlobalExtensions { consumed, .. }) => (consumed, None),
                 Ok(ParseEvent::Entry { consumed, entry }) => (consumed, Some(Member::of(&entry))),
                 Ok(ParseEvent::NeedData { min_bytes }) => {
@@ -174,7 +183,13 @@ impl Unpacking<'_> {
         };
         let (old, name) = (trim(&self.old), trim(name));
         let rest = name.strip_prefix(old.as_slice())?;
-        let rest = if old.is_empty() { rest } else if rest.is_empty() { rest } else { rest.strip_prefix(b"/")? };
+        let rest = if old.is_empty() {
+            rest
+        } else if rest.is_empty() {
+            rest
+        } else {
+            rest.strip_prefix(b"/")?
+        };
         Some(match (self.new.is_empty(), rest.is_empty()) {
             (_, true) => self.new.clone(),
             (true, false) => rest.to_vec(),
@@ -266,7 +281,10 @@ mod tests {
 
     fn resolved(source: &str, here: &Path, directory: bool) -> Result<(PathBuf, String), String> {
         let target = Target::of(source, here.to_str().unwrap(), false);
-        target.resolve(directory).map(|(path, name)| (path, lossy(&name).into_owned())).map_err(|error| error.message)
+        target
+            .resolve(directory)
+            .map(|(path, name)| (path, lossy(&name).into_owned()))
+            .map_err(|error| error.message)
     }
 
     #[test]

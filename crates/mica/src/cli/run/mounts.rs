@@ -47,10 +47,17 @@ pub(super) fn volume(text: &str, here: &Path) -> Result<VolumeMount, Error> {
             // SELinux labels and consistency hints mean nothing here; docker ignores them where they do not apply.
             "z" | "Z" | "cached" | "delegated" | "consistent" | "rprivate" | "private" => {}
             "shared" | "slave" | "rshared" | "rslave" | "U" | "nocopy" => {
-                return Err(Error::new(Class::Unsupported, format!("volume option {option:?} is not supported yet"))
-                    .why(format!("in {text}")));
+                return Err(Error::new(
+                    Class::Unsupported,
+                    format!("volume option {option:?} is not supported yet"),
+                )
+                .why(format!("in {text}")));
             }
-            _ => return Err(invalid(format!("invalid volume specification: '{text}': invalid mode: {options}"))),
+            _ => {
+                return Err(invalid(format!(
+                    "invalid volume specification: '{text}': invalid mode: {options}"
+                )));
+            }
         }
     }
     Ok(VolumeMount { source: absolute(source, here), target: target.to_owned(), read_only })
@@ -71,7 +78,8 @@ fn check_target(target: &str, text: &str) -> Result<(), Error> {
     match target {
         "/" => Err(invalid(format!("invalid specification: {text}: destination can't be '/'"))),
         path if path.starts_with('/') => Ok(()),
-        path => Err(invalid(format!("invalid mount path: '{path}' mount path must be absolute")).why(format!("in {text}"))),
+        path => Err(invalid(format!("invalid mount path: '{path}' mount path must be absolute"))
+            .why(format!("in {text}"))),
     }
 }
 
@@ -95,11 +103,14 @@ pub(super) fn mount(text: &str, here: &Path) -> Result<Mount, Error> {
     for (key, value) in &pairs {
         fields.set(key, value.as_deref(), text)?;
     }
-    let target = fields.target.ok_or_else(|| invalid("target is required").why(format!("in --mount {text}")))?;
+    let target =
+        fields.target.ok_or_else(|| invalid("target is required").why(format!("in --mount {text}")))?;
     check_target(&target, text)?;
     match fields.kind.as_str() {
         "bind" => {
-            let source = fields.source.ok_or_else(|| invalid("source is required").why(format!("in --mount {text}")))?;
+            let source = fields
+                .source
+                .ok_or_else(|| invalid("source is required").why(format!("in --mount {text}")))?;
             let source = absolute(&source, here);
             // Unlike -v, --mount makes nothing (docker's difference between the two).
             if !source.exists() {
@@ -116,10 +127,11 @@ pub(super) fn mount(text: &str, here: &Path) -> Result<Mount, Error> {
             }
             Ok(Mount::Tmpfs(target, fields.tmpfs.join(",")))
         }
-        "volume" | "image" | "npipe" | "cluster" => {
-            Err(Error::new(Class::Unsupported, format!("mounts of type {:?} are not supported yet", fields.kind))
-                .hint("type=bind or type=tmpfs"))
-        }
+        "volume" | "image" | "npipe" | "cluster" => Err(Error::new(
+            Class::Unsupported,
+            format!("mounts of type {:?} are not supported yet", fields.kind),
+        )
+        .hint("type=bind or type=tmpfs")),
         other => Err(invalid(format!("invalid mount type: {other:?}")).hint("type=bind or type=tmpfs")),
     }
 }
@@ -141,7 +153,8 @@ impl Default for Fields {
 
 impl Fields {
     fn set(&mut self, key: &str, value: Option<&str>, text: &str) -> Result<(), Error> {
-        let needed = || value.ok_or_else(|| invalid(format!("invalid field '{key}' must be a key=value pair")));
+        let needed =
+            || value.ok_or_else(|| invalid(format!("invalid field '{key}' must be a key=value pair")));
         match key {
             "type" => self.kind = needed()?.to_lowercase(),
             "source" | "src" => self.source = Some(needed()?.to_owned()),
@@ -156,8 +169,11 @@ impl Fields {
             "bind-propagation" if matches!(needed()?, "rprivate" | "private") => {}
             "bind-propagation" | "bind-nonrecursive" | "bind-recursive" | "volume-opt" | "volume-nocopy"
             | "volume-driver" | "volume-label" | "volume-subpath" | "image-subpath" => {
-                return Err(Error::new(Class::Unsupported, format!("mount option '{key}' is not supported yet"))
-                    .why(format!("in --mount {text}")));
+                return Err(Error::new(
+                    Class::Unsupported,
+                    format!("mount option '{key}' is not supported yet"),
+                )
+                .why(format!("in --mount {text}")));
             }
             _ => return Err(invalid(format!("unexpected key '{key}' in '{text}'"))),
         }
@@ -196,7 +212,9 @@ mod tests {
             mount("type=tmpfs,target=/t,tmpfs-size=1m,tmpfs-mode=1777", here).unwrap(),
             Mount::Tmpfs("/t".to_owned(), "size=1048576,mode=1777".to_owned())
         );
-        assert!(mount("type=bind,src=/nonexistent,dst=/x", here).unwrap_err().message.contains("does not exist"));
+        assert!(
+            mount("type=bind,src=/nonexistent,dst=/x", here).unwrap_err().message.contains("does not exist")
+        );
         assert!(mount("type=bind,src=/", here).unwrap_err().message.contains("target is required"));
         assert!(mount("src=v,dst=/x", here).unwrap_err().message.contains("\"volume\""));
         assert!(mount("type=bind,foo=1,dst=/x", here).unwrap_err().message.contains("unexpected key 'foo'"));

@@ -16,7 +16,8 @@ use super::mounts::{self, Mount};
 impl RunArgs {
     /// The request, with everything that only the client knows resolved.
     pub(super) fn request(mut self, cx: &Cx) -> Result<RunRequest, Failure> {
-        let here = std::env::current_dir().map_err(|error| io_failure("cannot find this directory", &error))?;
+        let here =
+            std::env::current_dir().map_err(|error| io_failure("cannot find this directory", &error))?;
         let mut words = std::mem::take(&mut self.words).into_iter();
         let (volumes, tmpfs) = self.mounts(&here)?;
         Ok(RunRequest {
@@ -54,8 +55,12 @@ impl RunArgs {
 
     /// Proxies of `config.json`, then `--env-file`, then `-e`; later ones win.
     fn environment(&self, cx: &Cx) -> Result<Vec<String>, Failure> {
-        let mut env: Vec<String> =
-            cx.config().proxy_variables().into_iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let mut env: Vec<String> = cx
+            .config()
+            .proxy_variables()
+            .into_iter()
+            .map(|(name, value)| format!("{name}={value}"))
+            .collect();
         for file in &self.env_file {
             for line in lines(file)? {
                 env.extend(resolved(&line, &cx.environment));
@@ -100,7 +105,8 @@ fn resolved(text: &str, environment: &Environment) -> Option<String> {
 
 fn lines(file: &PathBuf) -> Result<Vec<String>, Failure> {
     let shown = file.display().to_string();
-    let text = std::fs::read_to_string(file).map_err(|error| io_failure(format!("cannot read {shown}"), &error))?;
+    let text =
+        std::fs::read_to_string(file).map_err(|error| io_failure(format!("cannot read {shown}"), &error))?;
     keyed::lines_of_file(&text, &shown).map_err(|message| Failure::new(Class::Invalid, message))
 }
 
