@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use mica_api::{Cancel, Class, Error, PackEntry, PackReply, PackRequest, Result};
 use mica_archive::{OwnerLedger, Timestamp};
 use mica_build::{Draft, RootFiles, finish_layer, publish_manifest, write_manifest};
-use mica_elf::{Closure, FileKind, Files as _, Item, ItemKind, closure};
+use mica_elf::{Closure, FileKind, Files as _, Item, ItemKind, Reason, closure};
 use mica_oci::{History, ImageConfig, Platform};
 use mica_sys::root::Root;
 
@@ -37,9 +37,11 @@ pub(crate) fn pack(engine: &LocalEngine, request: PackRequest, cancel: &Cancel) 
     let files = RootFiles(&host);
     let programs: Vec<Vec<u8>> =
         request.paths.iter().map(|path| path.as_os_str().as_bytes().to_vec()).collect();
-    let found = closure(&files, &programs);
+    let mut found = closure(&files, &programs);
+    add_merged_directories(&files, &mut found);
     refuse_missing(&found)?;
-    let entries = found.items.iter().filter_map(|item| listed(&files, item)).collect();
+    let mut entries: Vec<PackEntry> = found.items.iter().filter_map(|item| listed(&files, item)).collect();
+    entries.sort_by(|one, other| one.path.cmp(&other.path));
     if request.list {
         return Ok(PackReply { entries, image_id: None });
     }
@@ -53,6 +55,21 @@ pub(crate) fn pack(engine: &LocalEngine, request: PackRequest, cancel: &Cancel) 
     let image = write_manifest(workshop, config(&request), &[layer.id], &lease)?;
     let published = publish_manifest(workshop, &image, &request.tags, &lease)?;
     Ok(PackReply { entries, image_id: Some(published.image_id.0) })
+}
+
+/// Where `/bin` is a link to `usr/bin`, programs expect both names: `/bin/sh` must start although `/usr/bin/sh` was asked
+/// for. Links at the top whose target is packed come along.
+fn add_merged_directories(files: &RootFiles<'_>, found: &mut Closure) {
+    for name in ["bin", "sbin", "lib", "lib64"] {
+        let path = format!("/{name}").into_bytes();
+        let Some(target) = files.link(&path) else { continue };
+        let has = |wanted: &[u8]| found.items.iter().any(|item| item.path == wanted);
+        let resolved = [b"/".as_slice(), target.strip_prefix(b"/").unwrap_or(&target)].concat();
+        if has(&resolved) && !has(&path) {
+            let reason = Reason::OnTheWay { to: resolved };
+            found.items.push(Item { path, kind: ItemKind::Symlink { target }, reason });
+        }
+    }
 }
 
 fn refuse_missing(found: &Closure) -> Result<()> {

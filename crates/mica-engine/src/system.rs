@@ -200,19 +200,11 @@ pub(crate) fn prune_cache(
     cancel: &Cancel,
 ) -> Result<PruneReport> {
     cancel.check()?;
-    let only = match request.all {
-        true => None,
-        // what no image shares is "dangling"; what one shares frees nothing anyway
-        false => {
-            let usage = engine.store().disk_usage()?;
-            Some(usage.cache.iter().filter(|record| !record.is_shared).map(|record| record.record).collect())
-        }
-    };
     let cache = mica_store::PruneCache {
         unused_since: request.unused_since.map(|time| time.0),
-        only,
+        only: None,
         keep_bytes: request.keep_bytes,
-        mounts: request.all,
+        mounts: request.unused_since.is_none() && request.keep_bytes.is_none(),
     };
     let report = engine.store().collect(&GcRequest { cache: Some(cache), ..GcRequest::default() })?;
     Ok(prune_report(report))

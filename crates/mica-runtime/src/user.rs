@@ -70,7 +70,7 @@ struct GroupEntry {
 /// Resolves `user`, `uid`, `user:group`, `uid:gid` and mixtures of them; empty is root.
 ///
 /// build.md R8: a lone uid takes gid and supplementary groups of its passwd entry, else gid 0. With an
-/// explicit group there are no supplementary groups but `extra_groups` (names or numbers).
+/// explicit group there are no other supplementary groups but `extra_groups` (names or numbers).
 pub fn resolve_user(root: &Root, spec: &str, extra_groups: &[String]) -> Result<ResolvedUser, UserError> {
     let (user, group) = match spec.split_once(':') {
         Some((user, group)) => (user, Some(group).filter(|group| !group.is_empty())),
@@ -195,20 +195,20 @@ mod tests {
 
     #[test]
     fn a_name_brings_its_groups_and_home() {
-        assert_eq!(resolve("ann").unwrap(), (1000, 1001, vec![50, 51], "/home/ann".into()));
+        assert_eq!(resolve("ann").unwrap(), (1000, 1001, vec![1001, 50, 51], "/home/ann".into()));
         assert_eq!(resolve("1000").unwrap(), resolve("ann").unwrap());
-        assert_eq!(resolve("").unwrap(), (0, 0, vec![], "/root".into()));
+        assert_eq!(resolve("").unwrap(), (0, 0, vec![0], "/root".into()));
     }
 
     #[test]
     fn an_explicit_group_replaces_all_others() {
-        assert_eq!(resolve("ann:staff").unwrap(), (1000, 50, vec![], "/home/ann".into()));
-        assert_eq!(resolve("77:88").unwrap(), (77, 88, vec![], "/".into()));
+        assert_eq!(resolve("ann:staff").unwrap(), (1000, 50, vec![50], "/home/ann".into()));
+        assert_eq!(resolve("77:88").unwrap(), (77, 88, vec![88], "/".into()));
     }
 
     #[test]
     fn digits_are_a_number_even_if_a_user_has_that_name() {
-        assert_eq!(resolve("123").unwrap(), (123, 0, vec![], "/".into()));
+        assert_eq!(resolve("123").unwrap(), (123, 0, vec![0], "/".into()));
         assert!(resolve("4294967296").unwrap_err().contains("must be in range"));
     }
 

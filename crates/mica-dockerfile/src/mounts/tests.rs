@@ -64,7 +64,7 @@ fn m5_secrets_find_their_names() {
     };
     let owned = |text: &str| Some(text.to_owned());
     assert_eq!(secret("type=secret,id=a/s"), ("a/s".to_owned(), owned("/run/secrets/s"), None, false));
-    assert_eq!(secret("type=secret,target=x/y"), ("y".to_owned(), owned("/x/y"), None, false));
+    assert_eq!(secret("type=secret,target=x/y"), ("y".to_owned(), owned("x/y"), None, false));
     assert_eq!(secret("type=secret,source=s,env=V"), ("s".to_owned(), None, owned("V"), false));
     assert_eq!(secret("type=secret,id=s,env=V,target=/f").1, owned("/f"));
     assert!(secret("type=secret,id=s,required").3);

@@ -95,7 +95,7 @@ fn secrets_are_files_or_variables_or_both() {
     ));
     let exec = image.exec();
     let targets: Vec<&str> = exec.mounts.iter().map(|mount| mount.target.as_str()).collect();
-    assert_eq!(targets, ["/run/secrets/a", "/rel", "/d"]);
+    assert_eq!(targets, ["/run/secrets/a", "/w/rel", "/d"]);
     let secret =
         |id: &str, mode, uid, required| MountKind::Secret { id: id.to_owned(), mode, uid, gid: 0, required };
     assert_eq!(exec.mounts[0].kind, secret("a", 0o400, 0, false));
