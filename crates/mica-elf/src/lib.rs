@@ -7,6 +7,7 @@
 //!
 //! Everything read is hostile: sizes are bounded, offsets are checked, nothing indexes.
 
+mod advice;
 mod bytes;
 mod cache;
 mod closure;
