@@ -29,11 +29,6 @@ impl Environment {
         self.get(name).filter(|value| !value.is_empty())
     }
 
-    /// A variable that switches something on: set, and not to a word that means no.
-    pub(crate) fn is_on(&self, name: &str) -> bool {
-        self.nonempty(name).is_some_and(|value| !matches!(value, "0" | "false" | "FALSE" | "no" | "off"))
-    }
-
     /// Whether colours may be used on a terminal (no-color.org).
     pub(crate) fn colours(&self) -> bool {
         self.nonempty("NO_COLOR").is_none() && self.get("CLICOLOR") != Some("0")
@@ -78,15 +73,6 @@ impl Environment {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn switches_are_on_unless_they_say_no() {
-        let environment = Environment::of(&[("A", "1"), ("B", "false"), ("C", ""), ("D", "yes")]);
-        assert_eq!(
-            ["A", "B", "C", "D", "E"].map(|name| environment.is_on(name)),
-            [true, false, false, true, false]
-        );
-    }
 
     #[test]
     fn no_color_wins_when_it_is_set_to_anything() {

@@ -192,22 +192,12 @@ fn indented(value: &Value) -> String {
 /// Keys of `Config` that are left out when empty, so that templates may ask for them as they may of docker.
 fn with_defaults(object: &Value) -> Value {
     let mut object = object.clone();
-    let Some(config) = object.get_mut("Config").and_then(Value::as_object_mut) else { return object };
-    for (key, default) in [
-        ("User", json!("")),
-        ("WorkingDir", json!("")),
-        ("StopSignal", json!("")),
-        ("Env", json!([])),
-        ("Cmd", json!([])),
-        ("Entrypoint", json!([])),
-        ("OnBuild", json!([])),
-        ("Shell", json!([])),
-        ("Labels", json!({})),
-        ("ExposedPorts", json!({})),
-        ("Volumes", json!({})),
-        ("Healthcheck", Value::Null),
-    ] {
-        config.entry(key).or_insert(default);
+    if let Some(config) = object.get_mut("Config").and_then(Value::as_object_mut) {
+        let defaults = json!({
+            "User": "", "WorkingDir": "", "StopSignal": "", "Env": [], "Cmd": [], "Entrypoint": [], "OnBuild": [],
+            "Shell": [], "Labels": {}, "ExposedPorts": {}, "Volumes": {}, "Healthcheck": null,
+        });
+        config.insert(template::DEFAULTS.to_owned(), defaults);
     }
     object
 }
@@ -225,7 +215,7 @@ mod tests {
     #[test]
     fn templates_reach_every_key() {
         let template =
-            "{{.Id}} {{.Config.Cmd}} {{json .Config.Env}} {{.Config.User}} {{index .Config.Labels \"a\"}}";
+            "{{.Id}} {{.Config.Cmd}} {{json .Config}} {{.Config.User}} {{index .Config.Labels \"a\"}}";
         golden("inspect-template", &Bench::new().run(&["image", "inspect", "-f", template, "app"]).text());
         golden("inspect-missing-key", &Bench::new().run(&["inspect", "-f", "{{.Nope}}", "app"]).text());
     }

@@ -63,11 +63,16 @@ fn convert(value: &Value, origins: &mut HashMap<usize, Value>) -> Tmpl {
                 fields.iter().map(|(key, field)| (key.as_str().into(), convert(field, origins))).collect();
             if let Some(labels) = fields.get(LABELS).and_then(Value::as_object) {
                 map.insert("Label".into(), label_function(labels));
-                map.remove(LABELS);
+            }
+            for (key, default) in fields.get(DEFAULTS).and_then(Value::as_object).into_iter().flatten() {
+                map.entry(key.as_str().into()).or_insert_with(|| convert(default, origins));
+            }
+            let mut shown = fields.clone();
+            for hidden in [LABELS, DEFAULTS] {
+                map.remove(hidden);
+                shown.shift_remove(hidden);
             }
             let map = Arc::new(map);
-            let mut shown = fields.clone();
-            shown.shift_remove(LABELS);
             origins.insert(Arc::as_ptr(&map) as usize, Value::Object(shown));
             Tmpl::Map(map)
         }
@@ -76,6 +81,8 @@ fn convert(value: &Value, origins: &mut HashMap<usize, Value>) -> Tmpl {
 
 /// The key under which rows carry their labels for `.Label "x"`; it is not shown.
 pub(crate) const LABELS: &str = "\u{0}labels";
+/// The key under which objects carry what templates get for keys that are not there; it is not shown.
+pub(crate) const DEFAULTS: &str = "\u{0}defaults";
 
 fn label_function(labels: &serde_json::Map<String, Value>) -> Tmpl {
     let labels = labels.clone();

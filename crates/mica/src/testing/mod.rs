@@ -51,12 +51,6 @@ impl Bench {
         self
     }
 
-    /// With these variables.
-    pub(crate) fn with(mut self, environment: &[(&str, &str)]) -> Self {
-        self.environment = Environment::of(environment);
-        self
-    }
-
     /// What the engine was asked, one line each.
     pub(crate) fn calls(&self) -> String {
         self.calls.lock().unwrap().clone()

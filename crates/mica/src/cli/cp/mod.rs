@@ -84,10 +84,10 @@ impl Verb for CpArgs {
             }
             (Place::Container { name, path }, Place::Here(here)) => Some(self.to_here(cx, name, path, here)?),
             (Place::Stream, Place::Container { name, path }) => {
-                self.from_stream(cx, name, path).map(|()| None)?
+                self.stream_into(cx, name, path).map(|()| None)?
             }
             (Place::Here(here), Place::Container { name, path }) => {
-                Some(self.from_here(cx, here, name, path)?)
+                Some(self.files_into(cx, here, name, path)?)
             }
             (Place::Container { .. }, Place::Container { .. }) => {
                 return Err(Failure::new(Class::Unsupported, "copying between containers is not supported"));
@@ -117,7 +117,7 @@ impl CpArgs {
         Ok(cx.engine()?.copy_from(self.copy_from(container, path, output), &cx.cancel)?)
     }
 
-    fn from_stream(&self, cx: &Cx, container: &str, path: &str) -> Result<(), Failure> {
+    fn stream_into(&self, cx: &Cx, container: &str, path: &str) -> Result<(), Failure> {
         let input = output::stdin_fd().map_err(|error| io_failure("cannot read standard input", &error))?;
         let request = CopyIntoContainer {
             container: container.to_owned(),
@@ -152,7 +152,7 @@ impl CpArgs {
     }
 
     /// A thread of ours packs a tar into a pipe, the engine reads it.
-    fn from_here(&self, cx: &Cx, here: &str, container: &str, path: &str) -> Result<u64, Failure> {
+    fn files_into(&self, cx: &Cx, here: &str, container: &str, path: &str) -> Result<u64, Failure> {
         let engine = cx.engine()?;
         let source = pack::Source::of(here, self.follow_link, self.archive)?;
         let (reader, writer) = pipe()?;

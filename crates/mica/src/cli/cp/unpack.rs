@@ -5,7 +5,7 @@
 
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use mica_api::{Class, Error};
 use mica_sys::root::{Root, Timestamp};
@@ -183,13 +183,7 @@ impl Unpacking<'_> {
         };
         let (old, name) = (trim(&self.old), trim(name));
         let rest = name.strip_prefix(old.as_slice())?;
-        let rest = if old.is_empty() {
-            rest
-        } else if rest.is_empty() {
-            rest
-        } else {
-            rest.strip_prefix(b"/")?
-        };
+        let rest = if old.is_empty() || rest.is_empty() { rest } else { rest.strip_prefix(b"/")? };
         Some(match (self.new.is_empty(), rest.is_empty()) {
             (_, true) => self.new.clone(),
             (true, false) => rest.to_vec(),
@@ -279,7 +273,7 @@ fn lossy(name: &[u8]) -> std::borrow::Cow<'_, str> {
 mod tests {
     use super::*;
 
-    fn resolved(source: &str, here: &Path, directory: bool) -> Result<(PathBuf, String), String> {
+    fn resolved(source: &str, here: &std::path::Path, directory: bool) -> Result<(PathBuf, String), String> {
         let target = Target::of(source, here.to_str().unwrap(), false);
         target
             .resolve(directory)

@@ -134,7 +134,7 @@ pub(crate) struct RunArgs {
     #[arg(short, long, value_name = "DIR")]
     workdir: Option<String>,
     /// Image, and what to run in it
-    #[arg(value_name = "IMAGE", trailing_var_arg = true, allow_hyphen_values = true)]
+    #[arg(value_name = "IMAGE", trailing_var_arg = true)]
     words: Vec<String>,
 }
 
@@ -207,6 +207,9 @@ mod tests {
         let bench = Bench::new();
         assert_eq!(bench.run(&["run", "-it=false", "--rm", "app", "ls", "--rm", "-la"]).text(), "exit 0\n");
         assert!(bench.calls().contains(r#"command: ["ls", "--rm", "-la"]"#), "{}", bench.calls());
+        let attached = Bench::new();
+        assert_eq!(attached.run(&["run", "-eA=b", "-w/tmp", "-u", "-1", "app", "-x"]).text(), "exit 0\n");
+        assert!(attached.calls().contains(r#"command: ["-x"]"#), "{}", attached.calls());
     }
 
     #[test]

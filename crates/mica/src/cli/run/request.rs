@@ -13,6 +13,9 @@ use crate::values::keyed;
 use super::RunArgs;
 use super::mounts::{self, Mount};
 
+/// Path and options of a `--tmpfs`.
+type Tmpfs = (String, String);
+
 impl RunArgs {
     /// The request, with everything that only the client knows resolved.
     pub(super) fn request(mut self, cx: &Cx) -> Result<RunRequest, Failure> {
@@ -79,7 +82,7 @@ impl RunArgs {
         Ok(labels)
     }
 
-    fn mounts(&self, here: &Path) -> Result<(Vec<VolumeMount>, Vec<(String, String)>), Error> {
+    fn mounts(&self, here: &Path) -> Result<(Vec<VolumeMount>, Vec<Tmpfs>), Error> {
         let volumes: Result<Vec<_>, _> = self.volume.iter().map(|text| mounts::volume(text, here)).collect();
         let tmpfs: Result<Vec<_>, _> = self.tmpfs.iter().map(|text| mounts::tmpfs(text)).collect();
         let (mut volumes, mut tmpfs) = (volumes?, tmpfs?);
