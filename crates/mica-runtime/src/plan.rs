@@ -187,6 +187,8 @@ pub struct Limits {
     pub cpuset_mems: Option<String>,
     /// Prepare for [`crate::cgroup::freeze`].
     pub freezable: bool,
+    /// Nobody asked for these limits: what cannot be set is not worth a notice.
+    pub best_effort: bool,
 }
 
 impl Limits {

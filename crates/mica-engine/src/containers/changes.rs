@@ -37,7 +37,7 @@ fn listed(table: &Table, parent: &View) -> Vec<FileChange> {
 /// `export`.
 pub(crate) fn export(engine: &LocalEngine, request: ExportContainer, cancel: &Cancel) -> Result<()> {
     let container = Container::find(engine, &request.container)?;
-    let files = Files::open(engine, &container)?;
+    let files = Files::open(engine, &container, cancel)?;
     let view = Changes::read(engine, &container)?.merged();
     let mut output = OutputFile::open(&request.destination)?;
     rootfs_tar(&view, files.root(), &mut output, cancel)?;

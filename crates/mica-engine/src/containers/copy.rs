@@ -18,7 +18,7 @@ use crate::LocalEngine;
 /// `cp CONTAINER:PATH …`.
 pub(crate) fn copy_from(engine: &LocalEngine, request: CopyFromContainer, cancel: &Cancel) -> Result<()> {
     let container = Container::find(engine, &request.container)?;
-    let files = Files::open(engine, &container)?;
+    let files = Files::open(engine, &container, cancel)?;
     let missing = |error: io::Error| not_found(&request.path, &container, &error);
     let wanted = Wanted::parse(&request.path);
     let place = Place::of(&files, &container.spec, &wanted).map_err(missing)?;
@@ -34,7 +34,7 @@ pub(crate) fn copy_from(engine: &LocalEngine, request: CopyFromContainer, cancel
 /// `cp … CONTAINER:PATH`.
 pub(crate) fn copy_into(engine: &LocalEngine, request: CopyIntoContainer, cancel: &Cancel) -> Result<()> {
     let container = Container::find(engine, &request.container)?;
-    let files = Files::open(engine, &container)?;
+    let files = Files::open(engine, &container, cancel)?;
     let missing = |error: io::Error| not_found(&shown_directory(&request.path), &container, &error);
     let wanted = Wanted::parse(&request.path);
     let place = Place::of(&files, &container.spec, &wanted).map_err(missing)?;

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use mica_api::{Class, Error, Result};
+use mica_api::{Cancel, Class, Error, Result};
 use mica_archive::{Kind, Table, View};
 use mica_snapshot::{Active, LayerDir};
 use mica_store::LockFile;
@@ -26,7 +26,7 @@ impl Files {
     ///
     /// # Errors
     /// They cannot be mounted, or the process that has them mounted does not answer.
-    pub(super) fn open(engine: &LocalEngine, container: &Container) -> Result<Self> {
+    pub(super) fn open(engine: &LocalEngine, container: &Container, cancel: &Cancel) -> Result<Self> {
         let directory = directory(engine, container);
         if container.state.process().is_some() {
             return control::root(&directory).map(Self::Running).map_err(|error| {
@@ -34,7 +34,10 @@ impl Files {
                     .why(format!("the mica that runs it does not answer: {error}"))
             });
         }
-        let lock = engine.store().lock(&format!("container-{}", container.record.id)).wait(&|| false)?;
+        let lock = engine
+            .store()
+            .lock(&format!("container-{}", container.record.id))
+            .wait(&|| cancel.is_cancelled())?;
         let parents = parents(engine, container)?;
         let driver = &engine.workshop.driver;
         // A container that could not be started may have no files of its own yet.

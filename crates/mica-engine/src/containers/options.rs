@@ -189,6 +189,36 @@ pub(super) fn ulimit(text: &str) -> Result<Ulimit> {
     Ok(Ulimit { name: name.to_owned(), soft: number(soft)?, hard: number(hard)? })
 }
 
+/// The signals by number, from 1.
+const SIGNALS: [&str; 31] = [
+    "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2", "PIPE",
+    "ALRM", "TERM", "STKFLT", "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG", "XCPU", "XFSZ",
+    "VTALRM", "PROF", "WINCH", "IO", "PWR", "SYS",
+];
+/// Real-time signals that programs may use.
+const REAL_TIME: std::ops::RangeInclusive<i32> = 34..=64;
+
+/// `--stop-signal` and an image's `STOPSIGNAL`: a name with or without `SIG`, or a number; nothing is SIGTERM.
+///
+/// # Errors
+/// docker's words for a text that is none.
+pub(super) fn signal(text: &str) -> Result<i32> {
+    if text.is_empty() {
+        return Ok(rustix::process::Signal::TERM.as_raw());
+    }
+    let upper = text.to_ascii_uppercase();
+    let name = upper.strip_prefix("SIG").unwrap_or(&upper);
+    let by_name = SIGNALS.iter().zip(1..).find(|(known, _)| **known == name).map(|(_, number)| number);
+    let real_time = || {
+        name.strip_prefix("RTMIN+")
+            .and_then(|offset| Some(REAL_TIME.start() + offset.parse::<u8>().ok()? as i32))
+    };
+    let number = by_name.or_else(|| text.parse().ok()).or_else(real_time);
+    number
+        .filter(|number| (1..=31).contains(number) || REAL_TIME.contains(number))
+        .ok_or_else(|| Error::new(Class::Invalid, format!("invalid signal: {text}")))
+}
+
 /// `--runtime`: a name stands for the program of that name.
 pub(super) fn runtime(asked: Option<&Path>, default: &mica_runtime::Runtime) -> mica_runtime::Runtime {
     match asked {
@@ -240,6 +270,16 @@ mod tests {
         assert!(!mount.noexec && mount.nosuid && !mount.read_only);
         assert!(tmpfs("/run", "").unwrap().noexec);
         assert_eq!(tmpfs("/run", "size=x").unwrap_err().message, "invalid tmpfs option [\"size=x\"]");
+    }
+
+    #[test]
+    fn signals_have_names_and_numbers() {
+        for (text, number) in [("", 15), ("SIGINT", 2), ("kill", 9), ("31", 31), ("RTMIN+3", 37)] {
+            assert_eq!(signal(text).unwrap(), number, "{text}");
+        }
+        for text in ["SIGFOO", "0", "65", "RTMIN+99"] {
+            assert_eq!(signal(text).unwrap_err().message, format!("invalid signal: {text}"));
+        }
     }
 
     #[test]

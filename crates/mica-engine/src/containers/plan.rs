@@ -16,6 +16,7 @@ const DEFAULT_PIDS: i64 = 2048;
 /// # Errors
 /// docker's words for the option.
 pub(super) fn check(spec: &Spec) -> Result<()> {
+    options::signal(&spec.process.stop_signal)?;
     options::security(&spec.security_opt)?;
     options::capabilities(&spec.cap_add, &spec.cap_drop)?;
     spec.tmpfs.iter().try_for_each(|(path, text)| options::tmpfs(path, text).map(drop))?;
@@ -46,6 +47,7 @@ pub(super) fn plan(engine: &LocalEngine, id: &str, spec: &Spec, root: &Active) -
     plan.no_new_privileges = security.no_new_privileges;
     plan.insecure = spec.privileged;
     plan.limits.pids = Some(spec.pids_limit.unwrap_or(DEFAULT_PIDS)).filter(|limit| *limit > 0);
+    plan.limits.best_effort = spec.pids_limit.is_none();
     plan.hosts_file = Some(environment::hosts_file(spec));
     plan.resolv_conf = Some(environment::resolv_conf());
     if let Some(bytes) = spec.shm_bytes {

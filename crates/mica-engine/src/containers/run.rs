@@ -100,7 +100,7 @@ impl Session<'_> {
             signals: &signals,
             control: self.control(),
             root: active.root(),
-            stop_signal: rustix::process::Signal::TERM.as_raw(),
+            stop_signal: options::signal(&self.created.spec.process.stop_signal)?,
             cancel: self.cancel,
             events: self.events,
         };

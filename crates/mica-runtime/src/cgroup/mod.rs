@@ -52,6 +52,15 @@ struct Setting {
 impl ContainerCgroup {
     /// Makes the cgroups that these limits need and sets them; what is impossible becomes a notice.
     pub(crate) fn create(id: &str, limits: &Limits, notices: &mut Vec<String>) -> Self {
+        let before = notices.len();
+        let made = Self::attempt(id, limits, notices);
+        if limits.best_effort {
+            notices.truncate(before);
+        }
+        made
+    }
+
+    fn attempt(id: &str, limits: &Limits, notices: &mut Vec<String>) -> Self {
         let mut made = Self::default();
         let settings = settings(limits);
         if settings.is_empty() && !limits.freezable {
