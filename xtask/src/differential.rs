@@ -11,6 +11,17 @@ use crate::test::{Tier, follow, heading};
 
 /// Every third case: a sample that takes less than two minutes.
 const SAMPLE: &str = "[0-9][0-9][147]-*";
+/// Cases that need what this version does not have, and what that is.
+const LATER: [(&str, &str); 8] = [
+    ("170-add-http-dir-url", "ADD of remote sources"),
+    ("173-add-git-query", "ADD of remote sources"),
+    ("222-remote-context-git", "git contexts"),
+    ("265-pull-flag", "pulling from registries"),
+    ("322-arm64-only", "an emulator registered by hand"),
+    ("323-from-platform-const", "an emulator registered by hand"),
+    ("335-sde-multi", "several platforms in one build"),
+    ("430-err-check-directive", "lint"),
+];
 /// The parts of the tour that this version is for.
 const TOUR: &str = "";
 
@@ -77,8 +88,11 @@ fn compare(report: &mut Report, tier: Tier, corpus: &Path, state: &Path, binary:
         .arg(corpus.join("compare.py"))
         .args(["--candidate", "mica", "--json"])
         .arg(state.join("result.json"));
-    if tier == Tier::Every {
-        compare.args(["--only", SAMPLE]);
+    let wanted = if tier == Tier::Every { SAMPLE } else { "*" };
+    let unwanted: String = LATER.iter().map(|(case, _)| format!(",!{case}")).collect();
+    compare.args(["--only", &format!("{wanted}{unwanted}")]);
+    for (case, needs) in LATER {
+        report.skip(format!("differential corpus: {case} needs {needs}"));
     }
     let mut cases = Cases::default();
     let ended = follow(with(&mut compare, state, binary), |line| cases.line(line));
