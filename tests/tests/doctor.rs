@@ -38,7 +38,8 @@ fn scripts_are_diagnosed() {
 fn a_dynamic_program_without_its_interpreter_names_it() {
     let Some(mica) = with_base() else { return };
     image(&mica, "cp -L /bin/ls ls");
-    let interpreter = if cfg!(target_arch = "aarch64") { "ld-linux-aarch64.so.1" } else { "ld-linux-x86-64.so.2" };
+    let interpreter =
+        if cfg!(target_arch = "aarch64") { "ld-linux-aarch64.so.1" } else { "ld-linux-x86-64.so.2" };
     diagnosis(&mica, "/t/ls", 127, &[interpreter, "mica pack"]);
 }
 
@@ -48,7 +49,10 @@ fn a_missing_library_is_named() {
     let Some(ldd) = peer::need("ldd") else { return };
     let listed = std::process::Command::new(ldd).arg("/bin/ls").output().unwrap();
     let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
-    let interpreter = listed.lines().filter_map(|line| line.split_whitespace().next()).find(|word| word.starts_with("/lib"));
+    let interpreter = listed
+        .lines()
+        .filter_map(|line| line.split_whitespace().next())
+        .find(|word| word.starts_with("/lib"));
     let Some(interpreter) = interpreter else { return mica_testkit::skip("/bin/ls is static") };
     let dockerfile = format!("FROM base\nCOPY ls /t/ls\nCOPY ld {interpreter}\n");
     let build = Build::new(&mica, dockerfile).prepare(&format!("cp -L /bin/ls ls; cp -L {interpreter} ld"));
@@ -61,7 +65,10 @@ fn a_missing_library_is_named() {
 fn another_architecture_is_named() {
     let Some(mica) = with_base() else { return };
     // Only the header counts: the machine type at offset 18 is changed to one few machines emulate (riscv64, 243).
-    image(&mica, "cp -L /usr/bin/busybox alien; printf '\\363\\000' | dd of=alien bs=1 seek=18 conv=notrunc 2>/dev/null");
+    image(
+        &mica,
+        "cp -L /usr/bin/busybox alien; printf '\\363\\000' | dd of=alien bs=1 seek=18 conv=notrunc 2>/dev/null",
+    );
     let output = mica.run(["run", "--rm", "sick", "/t/alien"]);
     assert!([126, 127].contains(&output.code()), "{}", output.stderr_text());
     holds(&output.stderr_text(), &["riscv64"]);

@@ -57,7 +57,10 @@ fn lists_can_be_filtered_and_formatted() {
     let ids = lines(&mica, &["images", "-q", "--no-trunc", "one"]);
     assert_eq!(ids, [mica.run(["inspect", "-f", "{{.Id}}", "one"]).success().line()]);
     let json = json_lines(&mica.run(["images", "--format", "json", "one"]).success());
-    assert_eq!((&json[0]["Repository"], &json[0]["Tag"], &json[0]["Containers"]), (&json!("one"), &json!("latest"), &json!("0")));
+    assert_eq!(
+        (&json[0]["Repository"], &json[0]["Tag"], &json[0]["Containers"]),
+        (&json!("one"), &json!("latest"), &json!("0"))
+    );
     let table = lines(&mica, &["images", "--format", "table {{.Tag}}\\t{{.Size}}", "two"]);
     assert!(table[0].starts_with("TAG       SIZE"), "{table:?}");
     let sizes = lines(&mica, &["images", "--format", "{{.SharedSize}} {{.UniqueSize}} {{.Size}}", "two:x"]);
@@ -74,11 +77,25 @@ fn inspection_answers_templates_and_json() {
     assert_eq!(inspect("{{json .Config.Labels}}"), "{\"a\":\"b\"}");
     assert_eq!(inspect("{{join .RepoTags \", \"}}"), "one:latest");
     assert_eq!(inspect("{{upper \"x\"}} {{len .RootFS.Layers}}"), "X 4");
-    assert_eq!(inspect("{{range .Config.Env}}{{println .}}{{end}}"), "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+    assert_eq!(
+        inspect("{{range .Config.Env}}{{println .}}{{end}}"),
+        "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+    );
     assert_eq!(inspect("{{index .Config.Labels \"a\"}}"), "b");
     let both = mica.run(["inspect", "one", "two"]).success().json();
     assert_eq!(both.as_array().unwrap().len(), 2);
-    for key in ["Id", "RepoTags", "RepoDigests", "Created", "Architecture", "Os", "Size", "RootFS", "Config", "Metadata"] {
+    for key in [
+        "Id",
+        "RepoTags",
+        "RepoDigests",
+        "Created",
+        "Architecture",
+        "Os",
+        "Size",
+        "RootFS",
+        "Config",
+        "Metadata",
+    ] {
         assert!(!both[0][key].is_null(), "no {key} in {}", both[0]);
     }
     let missing = mica.run(["image", "inspect", "one", "nosuch"]).exits(1).complains("No such image: nosuch");
@@ -97,8 +114,13 @@ fn architecture() -> &'static str {
 fn history_is_newest_first() {
     let Some(mica) = with_family() else { return };
     let table = lines(&mica, &["history", "two"]);
-    assert_eq!(table[0].split_whitespace().collect::<Vec<_>>(), ["IMAGE", "CREATED", "CREATED", "BY", "SIZE", "COMMENT"]);
-    assert!(table[1].contains("RUN /bin/sh -c echo 2 > /two # buildkit") && table[2].starts_with("<missing>"));
+    assert_eq!(
+        table[0].split_whitespace().collect::<Vec<_>>(),
+        ["IMAGE", "CREATED", "CREATED", "BY", "SIZE", "COMMENT"]
+    );
+    assert!(
+        table[1].contains("RUN /bin/sh -c echo 2 > /two # buildkit") && table[2].starts_with("<missing>")
+    );
     assert!(table[3].contains("RUN /bin/sh -c head -c 100000 /dev/zero > /z… "), "{}", table[3]);
     let full = lines(&mica, &["history", "--no-trunc", "--format", "{{.CreatedBy}}|{{.Size}}", "two"]);
     assert_eq!(full[2], "RUN /bin/sh -c head -c 100000 /dev/zero > /z # buildkit|100kB");
@@ -116,10 +138,17 @@ fn a_tag_goes_before_the_image() {
     let removed = lines(&mica, &["rmi", "two"]);
     assert_eq!(removed[..2], ["Untagged: two:latest".to_owned(), format!("Deleted: {id}")]);
     assert!(removed[1..].iter().all(|line| line.starts_with("Deleted: sha256:")), "{removed:?}");
-    assert_eq!(mica.run(["run", "--rm", "one", "wc", "-c", "/z"]).success().line(), "100000 /z", "shared layers stay");
+    assert_eq!(
+        mica.run(["run", "--rm", "one", "wc", "-c", "/z"]).success().line(),
+        "100000 /z",
+        "shared layers stay"
+    );
     refused(&mica, &["rmi", "two"], "No such image: two");
     let by_id = mica.run(["inspect", "-f", "{{.Id}}", "one"]).success().line();
-    holds(&lines(&mica, &["rmi", &by_id]).join("\n"), &["Untagged: one:latest", &format!("Deleted: {by_id}")]);
+    holds(
+        &lines(&mica, &["rmi", &by_id]).join("\n"),
+        &["Untagged: one:latest", &format!("Deleted: {by_id}")],
+    );
     mica.run(["system", "check"]).success();
 }
 
@@ -128,7 +157,10 @@ fn an_image_with_several_names_is_not_removed_by_its_id() {
     let Some(mica) = with_family() else { return };
     let id = mica.run(["inspect", "-f", "{{.Id}}", "two"]).success().line();
     refused(&mica, &["rmi", &id], "must be forced");
-    holds(&lines(&mica, &["rmi", "-f", &id]).join("\n"), &["Untagged: two:latest", "Untagged: two:x", "Deleted: "]);
+    holds(
+        &lines(&mica, &["rmi", "-f", &id]).join("\n"),
+        &["Untagged: two:latest", "Untagged: two:x", "Deleted: "],
+    );
 }
 
 #[test]
@@ -151,7 +183,10 @@ fn names_move_and_leave_the_old_image_without_one() {
     assert!(!lines(&mica, &["images"]).join("\n").contains("<none>"));
     let pruned = mica.run_with_input(["image", "prune"], "y\n").success();
     let said = pruned.stdout_text();
-    holds(&said, &["WARNING! This will remove all dangling images.", "Are you sure you want to continue? [y/N]"]);
+    holds(
+        &said,
+        &["WARNING! This will remove all dangling images.", "Are you sure you want to continue? [y/N]"],
+    );
     holds(&said, &["Deleted Images:\n", "deleted: sha256:", "\nTotal reclaimed space: "]);
     assert!(lines(&mica, &["images", "-q", "-f", "dangling=true"]).is_empty());
     refused(&mica, &["tag", "nosuch", "x"], "No such image: nosuch");
@@ -197,15 +232,17 @@ fn reclaimed(said: &str) -> f64 {
 fn prunes_free_what_the_disk_usage_announced() {
     let Some(mica) = with_family() else { return };
     mica.run(["rmi", "two", "two:x"]).success();
-    for (kind, prune) in [
-        ("Images", &["image", "prune", "-a", "-f"][..]),
-        ("Build Cache", &["builder", "prune", "-a", "-f"]),
-    ] {
+    for (kind, prune) in
+        [("Images", &["image", "prune", "-a", "-f"][..]), ("Build Cache", &["builder", "prune", "-a", "-f"])]
+    {
         let announced = reclaimable(&mica, kind);
         let before = stored_bytes(&mica);
         let freed = reclaimed(&mica.run(prune).success().stdout_text());
         let after = stored_bytes(&mica);
-        assert!((announced - freed).abs() <= announced * 0.01, "{kind}: announced {announced}, freed {freed}");
+        assert!(
+            (announced - freed).abs() <= announced * 0.01,
+            "{kind}: announced {announced}, freed {freed}"
+        );
         let gone = (before - after) as f64;
         assert!((gone - freed).abs() <= 20_000.0 + freed * 0.1, "{kind}: said {freed}, gone {gone}");
     }
