@@ -6,6 +6,7 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 
 use mica_api::{Cancel, Class, CommitContainer, Error, Result, Timestamp};
 use mica_archive::{TarFormat, WriteError, write_tar};
@@ -71,15 +72,17 @@ fn base(engine: &LocalEngine, container: &Container) -> Result<PlatformImage> {
 
 fn pause(engine: &LocalEngine, container: &Container) -> Result<Paused> {
     let paused = control::pause(&files::directory(engine, container));
-    paused.map(Paused).map_err(|error| {
+    paused.map(|connection| Paused { _connection: connection }).map_err(|error| {
         Error::new(Class::Internal, format!("cannot pause container {}", container.record.name))
             .why(error.to_string())
             .hint("--pause=false commits it while it runs")
     })
 }
 
-/// Goes on when this is dropped.
-struct Paused(#[allow(dead_code)] std::os::unix::net::UnixStream);
+/// A container that goes on when this is dropped.
+struct Paused {
+    _connection: UnixStream,
+}
 
 /// Makes a layer of what a container changed: one thread writes it as tar, this one takes it in.
 fn layer_of_changes(

@@ -1,6 +1,6 @@
 //! The files of a container, running or not.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use mica_api::{Cancel, Class, Error, Result};
@@ -12,6 +12,9 @@ use mica_sys::root::Root;
 use super::control;
 use super::list::Container;
 use crate::LocalEngine;
+
+/// How often the files of a container are looked at until none vanishes meanwhile.
+const READ_ATTEMPTS: u32 = 10;
 
 /// A container's root file system, for as long as this lives.
 pub(super) enum Files {
@@ -74,7 +77,7 @@ impl Changes {
         let upper = engine.workshop.driver.upper(&directory(engine, container));
         let parent = engine.workshop.view(&engine.store().container_layers(&container.record.id)?)?;
         let table = match upper.exists() {
-            true => engine.workshop.driver.changes(&upper, &parents(engine, container)?)?,
+            true => changed(engine, container, &upper)?,
             false => Table::default(),
         };
         let table = without_mountpoints(table, &container.state.mountpoints, &parent)
@@ -87,6 +90,18 @@ impl Changes {
         let mut view = self.parent;
         view.push(Arc::new(self.table));
         view
+    }
+}
+
+/// Reads an upper directory. Files may vanish under a running container; then it is read again.
+fn changed(engine: &LocalEngine, container: &Container, upper: &Path) -> Result<Table> {
+    let parents = parents(engine, container)?;
+    let mut attempt = 1;
+    loop {
+        match engine.workshop.driver.changes(upper, &parents).map_err(Error::from) {
+            Err(error) if error.class == Class::NotFound && attempt < READ_ATTEMPTS => attempt += 1,
+            other => return other,
+        }
     }
 }
 

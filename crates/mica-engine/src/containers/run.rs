@@ -7,6 +7,7 @@ use mica_runtime::{Input, Output, Plan, Running, Runtime, RuntimeError, Stdio};
 use mica_snapshot::Active;
 use mica_store::ContainerError;
 use mica_sys::signals::SignalQueue;
+use rustix::process::Signal;
 
 use super::control::Control;
 use super::log::{self, LogWriter};
@@ -26,15 +27,23 @@ pub(crate) fn run(
 ) -> Result<Exit> {
     cancel.check()?;
     start::check_cid_file(request.cid_file.as_deref())?;
+    // Before anything is started, so that helper and container do not get what a terminal sends to all of us; and until
+    // everything is recorded, so that an impatient user does not leave half of it.
+    let signals = SignalQueue::collect(&relay::collected()).map_err(|error| unusable(&error))?;
     let lease = engine.store().lease()?;
     let created = start::create(engine, request, &lease)?;
     // The container's own row protects its layers from here on.
     drop(lease);
-    let outcome = Session { engine, created: &created, cancel, events }.run(io);
-    if created.spec.remove {
-        remove_own(engine, created.id.as_str())?;
-    }
-    outcome
+    let outcome = Session { engine, created: &created, signals: &signals, cancel, events }.run(io);
+    let removed = if created.spec.remove { remove_own(engine, created.id.as_str()) } else { Ok(()) };
+    // What came too late for the container is not for us either.
+    while signals.next().is_ok_and(|signal| signal.is_some()) {}
+    let exit = outcome?;
+    removed.map(|()| exit)
+}
+
+fn unusable(error: &std::io::Error) -> Error {
+    Error::new(Class::Internal, "cannot run the container").why(error.to_string())
 }
 
 /// `--rm`: whoever removed it before was asked to.
@@ -54,6 +63,7 @@ fn remove_own(engine: &LocalEngine, id: &str) -> Result<()> {
 struct Session<'a> {
     engine: &'a LocalEngine,
     created: &'a Created,
+    signals: &'a SignalQueue,
     cancel: &'a Cancel,
     events: &'a dyn EventSink,
 }
@@ -81,43 +91,52 @@ impl Session<'_> {
         let parents = self.engine.workshop.layer_dirs(&self.created.layers)?;
         let active = self.engine.workshop.driver.prepare(&self.created.directory, &parents)?;
         let plan = plan::plan(self.engine, self.created.id.as_str(), &self.created.spec, &active)?;
-        let unusable = |error: std::io::Error| {
-            Error::new(Class::Internal, "cannot run the container").why(error.to_string())
-        };
-        let mut log = LogWriter::create(&log::path(&self.created.directory, self.created.id.as_str()))
-            .map_err(unusable)?;
-        // Before anything is started: helper and container must not get what the terminal sends to all of us.
-        let signals = SignalQueue::collect(&relay::collected()).map_err(unusable)?;
-        let io = RunIo { stdin: io.stdin.filter(|_| self.created.spec.interactive), ..io };
+        let log_path = log::path(&self.created.directory, self.created.id.as_str());
+        let mut log = LogWriter::create(&log_path).map_err(|error| unusable(&error))?;
         let mut running = self.spawn(&plan, &active)?;
         self.record_start(&running, state)?;
-        let raw = match self.created.spec.terminal {
-            true => relay::raw_mode(io.stdin.as_ref().map(AsFd::as_fd)).map_err(unusable)?,
-            false => None,
-        };
-        let relay = Relay {
-            running: &mut running,
-            signals: &signals,
-            control: self.control(),
-            root: active.root(),
-            stop_signal: options::signal(&self.created.spec.process.stop_signal)?,
-            cancel: self.cancel,
-            events: self.events,
-        };
-        let relayed = relay.run(io, &mut log);
-        drop(raw);
+        let relayed = self.relay(&mut running, &active, io, &mut log);
         if relayed.is_err() {
-            running.kill(rustix::process::Signal::KILL.as_raw()).map_err(unusable)?;
+            running.kill(Signal::KILL.as_raw()).map_err(|error| unusable(&error))?;
         }
         let status = running.wait();
-        let finished = log.finish();
-        relayed.and(finished).map_err(unusable)?;
+        if let Err(error) = log.finish() {
+            self.notice(format!("the end of the container's log is lost: {error}"));
+        }
+        relayed?;
         let code = u8::try_from(status?.code & 0xff).unwrap_or(u8::MAX);
         state.life = Life::Exited;
         state.finished = Some(Timestamp::now());
         state.exit_code = Some(code);
         state.mountpoints.clear();
         Ok(Exit { code })
+    }
+
+    /// Stands between the container and its caller until it has ended.
+    fn relay(&self, running: &mut Running, active: &Active, io: RunIo, log: &mut LogWriter) -> Result<()> {
+        let spec = &self.created.spec;
+        let io = RunIo { stdin: io.stdin.filter(|_| spec.interactive), ..io };
+        let raw = match spec.terminal {
+            true => relay::raw_mode(io.stdin.as_ref().map(AsFd::as_fd)).map_err(|error| unusable(&error))?,
+            false => None,
+        };
+        let relay = Relay {
+            running,
+            signals: self.signals,
+            control: self.control(),
+            root: active.root(),
+            stop_signal: options::signal(&spec.process.stop_signal)?,
+            cancel: self.cancel,
+            events: self.events,
+        };
+        let relayed = relay.run(io, log).map_err(|error| unusable(&error));
+        // The caller's terminal is as it was before anything more is said on it.
+        drop(raw);
+        relayed
+    }
+
+    fn notice(&self, text: String) {
+        self.events.event(Event::Notice(text));
     }
 
     fn spawn(&self, plan: &Plan, active: &Active) -> Result<Running> {
@@ -129,7 +148,7 @@ impl Session<'_> {
             other => failed_to_start(&other, &runtime),
         })?;
         for notice in running.notices() {
-            self.events.event(Event::Notice(notice.clone()));
+            self.notice(notice.clone());
         }
         Ok(running)
     }
@@ -150,8 +169,7 @@ impl Session<'_> {
         match Control::listen(&self.created.directory) {
             Ok(control) => Some(control),
             Err(error) => {
-                let text = format!("`cp` and `rm -f` will not reach this container while it runs: {error}");
-                self.events.event(Event::Notice(text));
+                self.notice(format!("`cp` and `rm -f` will not reach this container while it runs: {error}"));
                 None
             }
         }
