@@ -4,9 +4,9 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError, mpsc};
 use std::thread;
 
-use mica_api::{Class, Error};
-use mica_solve::{CacheKey, CopyAction, Input, Op, Schedule, Vertex, VertexId};
-use mica_store::{LayerId, NewCacheRecord};
+use mica_api::{Class, Error, LogStream};
+use mica_solve::{CacheKey, CopyAction, ExecMount, Input, MountKind, Op, Schedule, Vertex, VertexId};
+use mica_store::{LayerId, LockFile, NewCacheRecord, Waited};
 
 use crate::keys::{KeyKind, Part};
 use crate::lookup::{Hit, Known, find, input_vertex, key_of, local_name, select_part};
@@ -176,28 +176,49 @@ impl<'a> Execution<'a> {
         if let Some(hit) = self.by_content(content, definition, vertex)? {
             return Ok((Outcome { key: hit.key, layers: hit.layers, renewed: false }, true));
         }
-        // one process makes it, the others wait and look again
-        let lock = self.operations.workshop.store.lock(&content.hex());
-        let cancel = self.operations.cancel;
-        let held = match lock.try_acquire()? {
-            Some(held) => held,
-            None => {
-                if let Some(pid) = lock.holder() {
-                    step.log(
-                        mica_api::LogStream::Stderr,
-                        format!("waiting for process {pid}, which runs the same step\n").as_bytes(),
-                    );
-                }
-                let held = lock.wait(&|| cancel.is_cancelled())?;
+        if takes_secrets(vertex) {
+            // what a secret made here is nobody else's, and nobody else's failure is ours
+            let layers = self.make(vertex, step, content, definition)?;
+            return Ok((Outcome { key: content, layers, renewed: false }, false));
+        }
+        let held = match self.turn(content, step)? {
+            Turn::Ours(held) => held,
+            Turn::AfterAnother(held) => {
                 if let Some(hit) = self.by_content(content, definition, vertex)? {
                     return Ok((Outcome { key: hit.key, layers: hit.layers, renewed: false }, true));
                 }
                 held
             }
         };
-        let layers = self.make(vertex, step, content, definition)?;
-        drop(held);
-        Ok((Outcome { key: content, layers, renewed: false }, false))
+        let made = self.make(vertex, step, content, definition);
+        if let Err(error) = &made
+            && error.class != Class::Cancelled
+        {
+            // those who wait for this very step learn why it failed; a note that cannot be written costs them a run
+            let _ = held.leave_note(error.message.as_bytes());
+        }
+        Ok((Outcome { key: content, layers: made?, renewed: false }, false))
+    }
+
+    /// Takes the lock of a content key: one process runs a step, the others wait.
+    ///
+    /// # Errors
+    /// The failure of the process waited for, which ran the same step on the same files.
+    fn turn(&self, content: CacheKey, step: &Step<'_>) -> Result<Turn, Error> {
+        let lock = self.operations.workshop.store.lock(&content.hex());
+        if let Some(held) = lock.try_acquire()? {
+            return Ok(Turn::Ours(held));
+        }
+        if let Some(pid) = lock.holder() {
+            let text = format!("waiting for process {pid}, which runs the same step\n");
+            step.log(LogStream::Stderr, text.as_bytes());
+        }
+        let cancel = self.operations.cancel;
+        match lock.wait_or_note(&|| cancel.is_cancelled())? {
+            Waited::Acquired(held) => Ok(Turn::AfterAnother(held)),
+            Waited::Note(note) => Err(Error::new(Class::Build, String::from_utf8_lossy(&note).into_owned())
+                .why("another build was running the same step and it failed there")),
+        }
     }
 
     /// A result under the content key; the definition key leads to it from now on.
@@ -279,6 +300,21 @@ impl<'a> Execution<'a> {
         };
         key_of(KeyKind::Content, vertex, &whole, &source)
     }
+}
+
+/// How a process came to run a step.
+enum Turn {
+    /// Nobody else was at it.
+    Ours(LockFile),
+    /// Somebody was, and there may be a result now.
+    AfterAnother(LockFile),
+}
+
+/// Whether a step sees secrets or agents: such steps neither wait for others nor take over their failures.
+fn takes_secrets(vertex: &Vertex) -> bool {
+    let Op::Exec(op) = &vertex.op else { return false };
+    let is_secret = |mount: &ExecMount| matches!(mount.kind, MountKind::Secret { .. } | MountKind::Ssh { .. });
+    !op.secret_env.is_empty() || op.mounts.iter().any(is_secret)
 }
 
 /// A failure of several users of one vertex.
