@@ -61,7 +61,10 @@ pub(crate) fn look_up(
     lease: &Lease,
 ) -> Result<Vec<Known>, Error> {
     let mut known: Vec<Known> = Vec::with_capacity(graph.len());
+    // Behind a step that has to run again only contents can tell: a definition would hide the step.
+    let mut behind: Vec<bool> = Vec::with_capacity(graph.len());
     for (_, vertex) in graph.iter() {
+        behind.push(vertex.ignore_cache || vertex.inputs.iter().any(|input| behind[input.0 as usize]));
         let next = match &vertex.op {
             Op::Source(SourceOp::Local(_)) => Known::Local,
             Op::Source(SourceOp::Image { manifest, .. }) => {
@@ -70,7 +73,8 @@ pub(crate) fn look_up(
             }
             _ => match definition_key(graph, vertex, &known, contexts) {
                 Ok(definition) => {
-                    let hit = if vertex.ignore_cache { None } else { find(workshop, definition, lease)? };
+                    let hit =
+                        if behind.last() == Some(&true) { None } else { find(workshop, definition, lease)? };
                     Known::Vertex { definition, hit }
                 }
                 Err(error) => Known::Failed(error),

@@ -7,7 +7,7 @@ use mica_api::{
     ListImages, PruneImages, PruneReport, RemoveImage, RemovedImage, Result, RootFsDetails, Timestamp,
 };
 use mica_oci::{Digest, Document, ImageConfig, Manifest, Platform, Reference};
-use mica_store::{ImageRecord, LayerId, LayerRecord, Removal, Removed, StoreError};
+use mica_store::{ImageRecord, LayerId, LayerRecord, ManifestLayers, Removal, Removed, StoreError};
 
 use crate::LocalEngine;
 use crate::glob::matches_reference;
@@ -28,8 +28,12 @@ impl LocalEngine {
     /// The platforms of an image whose content is here, in the order of its index.
     pub(crate) fn platforms(&self, target: &Digest) -> Result<Vec<PlatformImage>> {
         let contents = self.store().image_contents(target)?.unwrap_or_else(|| absent_contents(target));
-        contents
-            .manifests
+        let mut manifests = contents.manifests;
+        // The store lists layers: of an image without layers it lists nothing.
+        if manifests.is_empty() && self.manifest(target).is_ok_and(|manifest| manifest.layers.is_empty()) {
+            manifests.push(ManifestLayers { manifest: target.clone(), layers: Vec::new() });
+        }
+        manifests
             .into_iter()
             .map(|entry| {
                 let manifest = self.manifest(&entry.manifest)?;

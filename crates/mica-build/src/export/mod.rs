@@ -6,7 +6,7 @@ mod archive;
 mod output;
 mod rootfs;
 
-use mica_api::{Cancel, Error, Output};
+use mica_api::{Cancel, Cancelled, Class, Error, Output};
 use mica_oci::Reference;
 use mica_store::{LayerId, Lease};
 
@@ -36,7 +36,7 @@ pub(crate) fn archive(
     let step = progress.internal(name);
     let names: Vec<Reference> = tags.iter().chain(names).cloned().collect();
     let request = archive::BuildArchive { layout: *layout, destination, names, compression: *compression };
-    match archive::build_archive(workshop, &request, draft, lease, cancel) {
+    match archive::build_archive(workshop, &request, draft, lease, cancel).map_err(|error| cause(error, cancel)) {
         Ok(()) => {
             step.status("exporting layers", 0);
             step.done();
@@ -69,7 +69,7 @@ pub(crate) fn files(
         }
         Output::Store | Output::Archive { .. } | Output::CacheOnly => return Ok(()),
     };
-    match written {
+    match written.map_err(|error| cause(error, cancel)) {
         Ok(()) => {
             name.done();
             Ok(())
@@ -79,4 +79,9 @@ pub(crate) fn files(
             Err(error)
         }
     }
+}
+
+/// What failed because the caller gave up is no failure of the output.
+fn cause(error: Error, cancel: &Cancel) -> Error {
+    if cancel.is_cancelled() { Error::new(Class::Cancelled, Cancelled.to_string()) } else { error }
 }

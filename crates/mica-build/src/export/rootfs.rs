@@ -1,5 +1,7 @@
 //! The root file system of a result as files or as a tar (build.md X7, X8).
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry::{Occupied, Vacant};
 use std::fs::DirBuilder;
 use std::io::Write;
 use std::os::unix::fs::DirBuilderExt as _;
@@ -70,24 +72,39 @@ pub(super) fn write_to(
 /// # Errors
 /// When files cannot be read or the output refuses.
 pub fn rootfs_tar(view: &View, root: &Root, output: &mut dyn Write, cancel: &Cancel) -> Result<(), Error> {
-    let mut entries: Vec<Entry> = Vec::with_capacity(view.len());
-    for (path, entry) in view.walk(b"") {
-        if matches!(entry.kind, Kind::Whiteout) {
-            continue;
-        }
-        let mut entry = entry.clone();
-        entry.path = path.to_vec();
-        if let Kind::Directory { opaque } = &mut entry.kind {
-            *opaque = false;
-        }
-        entries.push(entry);
-    }
-    let table = Table::from_entries(entries).map_err(|error| {
+    let table = Table::from_entries(visible(view)).map_err(|error| {
         Error::new(Class::Internal, "cannot list the root file system").why(error.to_string())
     })?;
     mica_archive::write_tar(&table, root, output, mica_archive::TarFormat::V1, &|| cancel.is_cancelled())
         .map(|_| ())
         .map_err(|error| {
-            Error::new(Class::Internal, "cannot write the root file system").why(error.to_string())
+            let failed = Error::new(Class::Internal, "cannot write the root file system");
+            match std::error::Error::source(&error) {
+                Some(cause) => failed.why(format!("{error}: {cause}")),
+                None => failed.why(error.to_string()),
+            }
         })
+}
+
+/// What is there in the end, as one layer: names of one file stay hard links of it.
+fn visible(view: &View) -> Vec<Entry> {
+    let mut files: HashMap<(usize, &[u8]), &[u8]> = HashMap::new();
+    let mut entries: Vec<Entry> = Vec::with_capacity(view.len());
+    for found in view.walk_located(b"") {
+        let mut entry = found.content.clone();
+        entry.path.clone_from(&found.entry.path);
+        match &mut entry.kind {
+            Kind::Whiteout => continue,
+            Kind::Directory { opaque } => *opaque = false,
+            Kind::File { .. } => match files.entry((found.layer, found.content.path.as_slice())) {
+                Vacant(first) => {
+                    first.insert(&found.entry.path);
+                }
+                Occupied(first) => entry.kind = Kind::Hardlink { target: first.get().to_vec() },
+            },
+            _ => {}
+        }
+        entries.push(entry);
+    }
+    entries
 }
