@@ -31,17 +31,18 @@ fn template() -> &'static Template {
     static TEMPLATE: OnceLock<Template> = OnceLock::new();
     TEMPLATE.get_or_init(|| {
         let test = std::env::current_exe().expect("a test is a file");
-        let shared = test.ancestors().nth(2).expect("a test is in <profile>/deps").join("mica-tests-base");
-        std::fs::create_dir_all(&shared).expect("room beside the tests");
-        let lock = File::create(shared.join("lock")).expect("room beside the tests");
-        lock.lock().expect("a lock");
+        let all = test.ancestors().nth(2).expect("a test is in <profile>/deps").join("mica-tests-base");
         let mica = Mica::new();
-        let version = version_of(&mica);
+        let shared = all.join(version_of(&mica));
+        std::fs::create_dir_all(&shared).expect("room beside the tests");
+        let lock = File::create(all.join("lock")).expect("room beside the tests");
+        lock.lock().expect("a lock");
         let template = Template { store: shared.join("store"), archive: shared.join("base.tar") };
-        if std::fs::read_to_string(shared.join("version")).ok() != Some(version.clone()) {
+        // Written last: without it the store is not complete.
+        if !template.archive.exists() {
+            remove_old(&all);
             let _ = std::fs::remove_dir_all(&template.store);
             make(mica.env("MICA_ROOT", &template.store), &template.archive);
-            std::fs::write(shared.join("version"), version).expect("room beside the tests");
         }
         template
     })
@@ -51,7 +52,19 @@ fn template() -> &'static Template {
 fn version_of(mica: &Mica) -> String {
     let command = mica.command(["version"]);
     let found = std::fs::metadata(command.get_program()).expect("the binary");
-    format!("{} {} {}", found.len(), found.mtime(), found.mtime_nsec())
+    format!("{}-{}-{}", found.len(), found.mtime(), found.mtime_nsec())
+}
+
+/// Removes what was made for binaries that nobody has tested for an hour.
+fn remove_old(all: &Path) {
+    for entry in std::fs::read_dir(all).into_iter().flatten().flatten() {
+        let changed = entry.metadata().and_then(|found| found.modified());
+        let old = changed.is_ok_and(|time| time.elapsed().is_ok_and(|age| age.as_secs() > 3600));
+        if old && entry.path().is_dir() {
+            // Room is all it costs if it stays.
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
+    }
 }
 
 fn make(mica: Mica, archive: &Path) {
