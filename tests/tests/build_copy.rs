@@ -1,6 +1,6 @@
 //! COPY and ADD: what lands where, with which mode, owner and time.
 
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::process::Command;
 
 use mica_tests::{Build, with_base};
@@ -264,20 +264,42 @@ fn history_shows_the_flags_that_change_files() {
 }
 
 #[test]
-fn attributes_and_holes_survive() {
+fn holes_pipes_and_odd_names_survive() {
     let Some(mica) = with_base() else { return };
     let dockerfile = "FROM base AS a\nCOPY . /c/\nFROM scratch\nCOPY --from=a /c /d\n";
-    let build = Build::new(&mica, dockerfile).prepare(
-        "truncate -s 20M sparse; printf end >> sparse; touch cap; mkfifo pipe; ln cap cap2; \
-                  setcap cap_net_raw+ep cap 2>/dev/null || true; printf x > 'name with ünicode'",
-    );
-    let has_capability = Command::new("getcap").arg(build.context().join("cap")).output();
-    let has_capability = has_capability.is_ok_and(|output| !output.stdout.is_empty());
+    let build = Build::new(&mica, dockerfile)
+        .prepare("truncate -s 20M sparse; printf end >> sparse; mkfifo pipe; printf x > 'name with ünicode'");
     let tree = build.succeeds().tree();
     assert_eq!(tree.lstat("/d/sparse").len(), 20 * 1024 * 1024 + 3);
-    assert!(tree.has("/d/pipe") && tree.has("/d/name with ünicode"));
-    if has_capability {
-        let shown = Command::new("getcap").arg(tree.path("/d/cap")).output().unwrap();
-        assert!(String::from_utf8_lossy(&shown.stdout).contains("cap_net_raw"));
+    assert!(tree.text("/d/name with ünicode") == "x" && tree.lstat("/d/pipe").file_type().is_fifo());
+}
+
+/// Whether `getcap` sees a capability on a file.
+fn has_capability(file: &std::path::Path) -> bool {
+    let shown = Command::new("getcap").arg(file).output();
+    shown.is_ok_and(|output| String::from_utf8_lossy(&output.stdout).contains("cap_net_raw"))
+}
+
+#[test]
+fn file_capabilities_of_an_archive_survive() {
+    let Some(mica) = with_base() else { return };
+    let dockerfile = "FROM base AS a\nADD a.tar /c/\nRUN true\nFROM scratch\nCOPY --from=a /c /d\n";
+    let build = Build::new(&mica, dockerfile).prepare(
+        "touch cap; setcap cap_net_raw+ep cap || true; tar --xattrs --xattrs-include='*' -cf a.tar cap",
+    );
+    if !has_capability(&build.context().join("cap")) {
+        return mica_testkit::skip("cannot set file capabilities here");
     }
+    assert!(has_capability(&build.succeeds().tree().path("/d/cap")));
+}
+
+#[test]
+fn file_capabilities_of_the_context_survive() {
+    let Some(mica) = with_base() else { return };
+    let build = Build::new(&mica, "FROM scratch\nCOPY cap /d/\n")
+        .prepare("touch cap; setcap cap_net_raw+ep cap || true");
+    if !has_capability(&build.context().join("cap")) {
+        return mica_testkit::skip("cannot set file capabilities here");
+    }
+    assert!(has_capability(&build.succeeds().tree().path("/d/cap")));
 }

@@ -217,7 +217,8 @@ fn a_failed_export_leaves_no_file() {
 #[test]
 fn outputs_that_make_no_sense_are_refused() {
     let Some(mica) = with_base() else { return };
-    let cases = ["type=nosuch,dest=x", "dest=x,tar=false", "type=oci,compression=nosuch,dest=x", "type=local"];
+    let cases =
+        ["type=nosuch,dest=x", "dest=x,tar=false", "type=oci,compression=nosuch,dest=x", "type=local"];
     for output in cases {
         let failed = Build::new(&mica, DOCKERFILE).option("-o", output).run();
         assert_ne!(failed.code(), 0, "{output}: {}", failed.stderr_text());

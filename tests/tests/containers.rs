@@ -187,8 +187,8 @@ fn containers_are_confined() {
 #[test]
 fn no_descriptor_of_mica_s_is_inherited() {
     let Some(mica) = with_base() else { return };
-    let listed =
-        shell(&mica, &[], "for fd in /proc/self/fd/*; do echo ${fd##*/}; done; ls /proc/1/fd; true").success();
+    let listed = shell(&mica, &[], "for fd in /proc/self/fd/*; do echo ${fd##*/}; done; ls /proc/1/fd; true")
+        .success();
     let numbers: Vec<u32> = listed.stdout_text().lines().filter_map(|line| line.parse().ok()).collect();
     // The shell opens the directory itself while it expands.
     assert!(numbers.iter().filter(|number| **number > 2).count() <= 1, "{numbers:?}");
@@ -197,7 +197,10 @@ fn no_descriptor_of_mica_s_is_inherited() {
     let inside = built.tree().text("/fds");
     // The shell keeps its own from 10 on.
     assert_eq!(
-        inside.lines().filter(|line| line.parse::<u32>().is_ok_and(|number| (3..10).contains(&number))).count(),
+        inside
+            .lines()
+            .filter(|line| line.parse::<u32>().is_ok_and(|number| (3..10).contains(&number)))
+            .count(),
         0,
         "{inside}"
     );
@@ -251,7 +254,16 @@ fn containers_are_listed_and_removed() {
 #[test]
 fn logs_say_what_was_printed() {
     let Some(mica) = with_base() else { return };
-    mica.run(["run", "--name", "talker", "base", "sh", "-c", "echo one; echo two >&2; sleep 0.2; echo three"]).success();
+    mica.run([
+        "run",
+        "--name",
+        "talker",
+        "base",
+        "sh",
+        "-c",
+        "echo one; echo two >&2; sleep 0.2; echo three",
+    ])
+    .success();
     let logs = mica.run(["logs", "talker"]).success();
     assert_eq!((logs.stdout_text().as_str(), logs.stderr_text().as_str()), ("one\nthree\n", "two\n"));
     assert_eq!(mica.run(["logs", "-n", "1", "talker"]).success().stdout_text(), "three\n");

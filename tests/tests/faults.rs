@@ -42,7 +42,10 @@ fn contents(root: &Path) -> Vec<String> {
                     pending.push(entry.path());
                 } else {
                     let length = entry.metadata().expect("a readable store").len();
-                    found.push(format!("{folder} {length} {}", String::from_utf8_lossy(entry.file_name().as_bytes())));
+                    found.push(format!(
+                        "{folder} {length} {}",
+                        String::from_utf8_lossy(entry.file_name().as_bytes())
+                    ));
                 }
             }
         }
@@ -118,7 +121,11 @@ fn a_build_can_be_killed_at_any_moment() {
     let Some(mica) = with_base() else { return };
     let context = context(&mica);
     let arguments = ["build", "-q", "-t", "x", &context];
-    survives_kills(&mica, &arguments, &[&["rmi", "-f", "x"], &["image", "prune", "-f"], &["builder", "prune", "-af"]]);
+    survives_kills(
+        &mica,
+        &arguments,
+        &[&["rmi", "-f", "x"], &["image", "prune", "-f"], &["builder", "prune", "-af"]],
+    );
 }
 
 #[test]
@@ -192,7 +199,11 @@ fn a_killed_run_leaves_nothing_running() {
 fn until_shown(file: &Path, text: &str) {
     let deadline = Instant::now() + Duration::from_secs(20);
     while !std::fs::read_to_string(file).unwrap_or_default().contains(text) {
-        assert!(Instant::now() < deadline, "{text:?} is not shown: {}", std::fs::read_to_string(file).unwrap_or_default());
+        assert!(
+            Instant::now() < deadline,
+            "{text:?} is not shown: {}",
+            std::fs::read_to_string(file).unwrap_or_default()
+        );
         std::thread::sleep(Duration::from_millis(10));
     }
 }
@@ -210,7 +221,12 @@ fn an_interrupted_build_ends_at_once_and_cleanly() {
         let asked = Instant::now();
         rustix::process::kill_process(rustix::process::Pid::from_child(&child), signal).unwrap();
         let status = child.wait().unwrap();
-        assert_eq!(status.code(), Some(if signal == Signal::INT { 130 } else { 143 }), "{}", std::fs::read_to_string(&log).unwrap());
+        assert_eq!(
+            status.code(),
+            Some(if signal == Signal::INT { 130 } else { 143 }),
+            "{}",
+            std::fs::read_to_string(&log).unwrap()
+        );
         assert!(asked.elapsed() < Duration::from_secs(5));
         nothing_is_left_behind(&mica);
         assert_eq!(std::fs::read_dir(mica.root().join("active")).unwrap().count(), 0);
@@ -273,7 +289,10 @@ fn a_full_disk_is_said_and_forgotten() {
     let copied = Command::new("cp").arg("-a").arg(mica.root()).arg(&root).status().unwrap();
     assert!(copied.success());
     let archive = mica.work().join("big.tar");
-    Build::new(&mica, "FROM base\nRUN head -c 30000000 /dev/urandom > /big\n").option("-t", "big").run().success();
+    Build::new(&mica, "FROM base\nRUN head -c 30000000 /dev/urandom > /big\n")
+        .option("-t", "big")
+        .run()
+        .success();
     mica.run(["save", "-o", archive.to_str().unwrap(), "big"]).success();
     let mica = mica.env("MICA_ROOT", &root);
     let build = Build::new(&mica, "FROM base\nRUN head -c 30000000 /dev/urandom > /big\n");

@@ -34,7 +34,10 @@ fn without_ids() -> Option<Mica> {
 
 /// Builds, runs, commits, saves and removes, as anybody would.
 fn a_day(mica: &Mica) {
-    mica.write("c/Dockerfile", "FROM base\nWORKDIR /w\nCOPY f .\nRUN echo more >> f && rm /etc/group && mkdir d\nCMD cat /w/f\n");
+    mica.write(
+        "c/Dockerfile",
+        "FROM base\nWORKDIR /w\nCOPY f .\nRUN echo more >> f && rm /etc/group && mkdir d\nCMD cat /w/f\n",
+    );
     let context = mica.write("c/f", "hello\n");
     let context = context.parent().unwrap().to_str().unwrap();
     let first = mica.run(["build", "-q", "-t", "x", context]).success().line();
@@ -54,7 +57,11 @@ fn a_day(mica: &Mica) {
     mica.run(["system", "check"]).success();
     mica.run(["system", "prune", "-a", "-f"]).success();
     mica.run(["system", "gc"]).success();
-    assert_eq!(std::fs::read_dir(mica.root().join("layers")).unwrap().count(), 0, "the user can remove every layer");
+    assert_eq!(
+        std::fs::read_dir(mica.root().join("layers")).unwrap().count(),
+        0,
+        "the user can remove every layer"
+    );
 }
 
 #[test]
@@ -66,14 +73,18 @@ fn a_user_with_subordinate_ids_does_everything() {
 #[test]
 fn a_user_with_subordinate_ids_has_owners() {
     let Some(mica) = with_ids() else { return };
-    mica.write("c/Dockerfile", "FROM base\nRUN touch /f && chown 5:6 /f && stat -c '%u %g' /f\nUSER ann\nRUN id -u > /tmp/id\n");
+    mica.write(
+        "c/Dockerfile",
+        "FROM base\nRUN touch /f && chown 5:6 /f && stat -c '%u %g' /f\nUSER ann\nRUN id -u > /tmp/id\n",
+    );
     let context = mica.work().join("c");
     mica.run(["build", "-q", "-t", "x", context.to_str().unwrap()]).success();
     let seen = mica.run(["run", "--rm", "-u", "0", "x", "stat", "-c", "%u %g", "/f", "/tmp/id"]).success();
     assert_eq!(seen.stdout_text(), "5 6\n1000 1001\n");
     let output = mica.run(["build", "-q", "-o", "-", context.to_str().unwrap()]).success();
     let tar = mica.write("o.tar", output.stdout);
-    let listed = std::process::Command::new("tar").arg("--numeric-owner").arg("-tvf").arg(tar).output().unwrap();
+    let listed =
+        std::process::Command::new("tar").arg("--numeric-owner").arg("-tvf").arg(tar).output().unwrap();
     let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
     assert!(listed.lines().any(|line| line.contains(" 5/6 ") && line.ends_with(" f")), "{listed}");
 }
@@ -95,9 +106,13 @@ fn a_user_without_subordinate_ids_is_told_what_is_missing() {
     let context = context.parent().unwrap().to_str().unwrap();
     let output = mica.run(["build", "-q", "-o", "-", context]).success();
     let tar = mica.write("o.tar", output.stdout);
-    let listed = std::process::Command::new("tar").arg("--numeric-owner").arg("-tvf").arg(tar).output().unwrap();
+    let listed =
+        std::process::Command::new("tar").arg("--numeric-owner").arg("-tvf").arg(tar).output().unwrap();
     let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
-    assert!(listed.lines().any(|line| line.contains(" 5/6 ") && line.ends_with(" f")), "owners are kept: {listed}");
+    assert!(
+        listed.lines().any(|line| line.contains(" 5/6 ") && line.ends_with(" f")),
+        "owners are kept: {listed}"
+    );
 }
 
 #[test]
