@@ -36,7 +36,9 @@ pub(crate) fn archive(
     let step = progress.internal(name);
     let names: Vec<Reference> = tags.iter().chain(names).cloned().collect();
     let request = archive::BuildArchive { layout: *layout, destination, names, compression: *compression };
-    match archive::build_archive(workshop, &request, draft, lease, cancel).map_err(|error| cause(error, cancel)) {
+    match archive::build_archive(workshop, &request, draft, lease, cancel)
+        .map_err(|error| cause(error, cancel))
+    {
         Ok(()) => {
             step.status("exporting layers", 0);
             step.done();

@@ -36,7 +36,7 @@ impl BuildArgs {
                 .map(|text| sources::secret(text, environment, here))
                 .collect::<Result<_, _>>()?,
             ssh: self.ssh.iter().map(|text| sources::ssh(text, environment)).collect::<Result<_, _>>()?,
-            no_cache: no_cache(self.no_cache, self.no_cache_filter),
+            no_cache: no_cache(self.no_cache, self.no_cache_filter)?,
             labels: self.label.iter().map(|text| keyed::label(text)).collect(),
             network: self.network,
             extra_hosts: self.add_host,
@@ -61,11 +61,15 @@ impl BuildArgs {
     }
 }
 
-fn no_cache(all: bool, stages: Vec<String>) -> NoCache {
+fn no_cache(all: bool, stages: Vec<String>) -> Result<NoCache, Error> {
     match (all, stages.is_empty()) {
-        (true, _) => NoCache::All,
-        (false, true) => NoCache::Off,
-        (false, false) => NoCache::Stages(stages),
+        (true, false) => {
+            let problem = "--no-cache and --no-cache-filter cannot currently be used together";
+            Err(Error::new(Class::Invalid, problem))
+        }
+        (true, true) => Ok(NoCache::All),
+        (false, true) => Ok(NoCache::Off),
+        (false, false) => Ok(NoCache::Stages(stages)),
     }
 }
 
