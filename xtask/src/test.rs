@@ -36,7 +36,11 @@ pub(crate) fn run(tier: Tier) -> Outcome {
     let binary = build(&mut report);
     tests(&mut report, tier, binary.as_deref());
     let mut doc = cargo(&["doc", "--workspace", "--no-deps", "--document-private-items"]);
-    check(&mut report, "documentation", doc.env("RUSTDOCFLAGS", "-D warnings"));
+    check(
+        &mut report,
+        "documentation",
+        doc.env("RUSTDOCFLAGS", "-D warnings -A rustdoc::private-intra-doc-links"),
+    );
     match &binary {
         Some(binary) => differential::run(&mut report, tier, binary),
         None => report.skip("differential corpus: the binary was not built"),

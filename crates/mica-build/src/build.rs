@@ -8,7 +8,7 @@ use mica_dockerfile::{Location, excerpt};
 use mica_frontend::{ConvertError, ConvertRequest, Converted, convert};
 use mica_oci::{ImageId, Platform};
 use mica_runtime::Runtime;
-use mica_solve::{Graph, NetworkMode};
+use mica_solve::{Graph, NetworkMode, Op, SourceOp};
 use mica_store::{LayerId, Lease};
 
 use crate::contexts::{LocalContexts, MAIN};
@@ -165,7 +165,8 @@ impl Build<'_> {
         contexts: &LocalContexts,
         bases: &HashMap<mica_oci::Digest, Vec<LayerId>>,
     ) -> Result<Vec<Known>, Error> {
-        let uses_context = graph.iter().any(|(_, vertex)| vertex.name.contains("load build context"));
+        let is_local = |op: &Op| matches!(op, Op::Source(SourceOp::Local(local)) if local.name == MAIN);
+        let uses_context = graph.iter().any(|(_, vertex)| is_local(&vertex.op));
         let step = uses_context.then(|| self.progress.internal("[internal] load build context"));
         let known = look_up(self.workshop, graph, contexts, bases, self.lease);
         if let Some(step) = step {

@@ -313,7 +313,8 @@ enum Turn {
 /// Whether a step sees secrets or agents: such steps neither wait for others nor take over their failures.
 fn takes_secrets(vertex: &Vertex) -> bool {
     let Op::Exec(op) = &vertex.op else { return false };
-    let is_secret = |mount: &ExecMount| matches!(mount.kind, MountKind::Secret { .. } | MountKind::Ssh { .. });
+    let is_secret =
+        |mount: &ExecMount| matches!(mount.kind, MountKind::Secret { .. } | MountKind::Ssh { .. });
     !op.secret_env.is_empty() || op.mounts.iter().any(is_secret)
 }
 

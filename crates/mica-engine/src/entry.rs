@@ -3,7 +3,7 @@
 //! Runs in the single-threaded prologue of `main`: a user namespace can only be made by a process without threads.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use mica_api::{Class, Error};
 use mica_store::{DriverKind, Flavour, IdMap, Store};
@@ -20,15 +20,6 @@ pub struct Caller {
     pub name: String,
 }
 
-/// Whether a command mounts anything.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mounts {
-    /// It only reads and writes the store.
-    None,
-    /// It makes snapshots: a mount namespace of its own is entered.
-    Private,
-}
-
 /// The mode a process runs in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mode {
@@ -42,22 +33,17 @@ pub struct Mode {
 
 /// Enters the namespaces that the caller's rights demand.
 ///
-/// Root stays root, in a mount namespace of its own if anything is mounted. Others become root of a user namespace: with
-/// their subordinate ids, or, without any, with a single id.
+/// Root stays root, others become root of a user namespace: with their subordinate ids, or, without any, with a single
+/// id. All get a mount namespace of their own, so that the kernel cleans up after a kill.
 ///
 /// # Errors
 /// When the kernel or a security module refuses user namespaces; the hint says what to do.
-pub fn enter(caller: Caller, mounts: Mounts) -> Result<Mode, Error> {
+pub fn enter(caller: Caller) -> Result<Mode, Error> {
     let (ids, limits) = choose(&caller);
-    let (ids, limits) = match namespace::enter_user_namespace(&ids) {
-        Ok(()) => (ids, limits),
-        Err(error) => return Err(refused(&error)),
-    };
-    if mounts == Mounts::Private || ids != IdMode::Root {
-        namespace::unshare_mounts().map_err(|error| {
-            Error::new(Class::Denied, "cannot create a mount namespace").why(error.to_string())
-        })?;
-    }
+    namespace::enter_user_namespace(&ids).map_err(|error| refused(&error))?;
+    namespace::unshare_mounts().map_err(|error| {
+        Error::new(Class::Denied, "cannot create a mount namespace").why(error.to_string())
+    })?;
     Ok(Mode { ids, caller, limits })
 }
 
@@ -111,11 +97,6 @@ fn refused(error: &UserNamespaceError) -> Error {
     let mut shown = Error::new(Class::Denied, error.to_string()).hint(hint);
     shown.why = std::error::Error::source(error).map(ToString::to_string);
     shown
-}
-
-/// The default place of a store: `/var/lib/mica` for root, else `mica` in the user's data directory.
-pub fn default_root(caller: &Caller, data_home: &Path) -> PathBuf {
-    if caller.uid == 0 { PathBuf::from("/var/lib/mica") } else { data_home.join("mica") }
 }
 
 /// Opens the store of this mode, making it if there is none.

@@ -11,5 +11,5 @@ mod system;
 mod times;
 mod transfer;
 
-pub use entry::{Caller, Mode, Mounts, default_root, enter};
+pub use entry::{Caller, Mode, enter};
 pub use local::LocalEngine;

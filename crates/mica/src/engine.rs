@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use mica_api::{Engine, Result};
-use mica_engine::{Caller, LocalEngine, Mounts, enter};
+use mica_engine::{Caller, LocalEngine, enter};
 
 /// Where and how the engine works, from flags and environment.
 #[derive(Debug, Clone)]
@@ -19,6 +19,6 @@ pub(crate) struct EngineOptions {
 /// # Errors
 /// The store cannot be opened, or the namespaces cannot be made.
 pub(crate) fn engine(options: &EngineOptions) -> Result<Box<dyn Engine>> {
-    let mode = enter(options.caller.clone(), Mounts::Private)?;
+    let mode = enter(options.caller.clone())?;
     Ok(Box::new(LocalEngine::open(&options.root, mode, env!("CARGO_PKG_VERSION"))?))
 }
