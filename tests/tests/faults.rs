@@ -6,7 +6,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use mica_testkit::fault::{Chance, duration_of, kill_on_the_way};
-use mica_testkit::{Mica, skip};
+use mica_testkit::{Mica, TempDir, skip, temp_dir};
 use mica_tests::{Build, holds, with_base};
 use rustix::process::Signal;
 
@@ -255,37 +255,44 @@ fn an_interrupted_export_leaves_no_file() {
     }
 }
 
-/// A small file system of its own, unmounted when dropped.
-struct Small(PathBuf);
+/// A small file system of its own, unmounted and removed when dropped.
+struct Small {
+    directory: TempDir,
+}
 
 impl Small {
-    fn new(at: PathBuf, size: &str) -> Option<Self> {
-        std::fs::create_dir_all(&at).expect("room");
-        let image = at.with_extension("img");
+    fn new(size: &str) -> Option<Self> {
+        let small = Self { directory: temp_dir() };
+        let script =
+            "truncate -s $1 image; mkfs.ext4 -q -m 0 image; mkdir mounted; mount -o loop image mounted";
         let made = Command::new("sh")
-            .args(["-euc", "truncate -s $2 $1; mkfs.ext4 -q -m 0 $1; mount -o loop $1 $3", "sh"])
-            .args([image.as_os_str(), size.as_ref(), at.as_os_str()])
+            .args(["-euc", script, "sh", size])
+            .current_dir(small.directory.path())
             .output();
         if made.is_ok_and(|output| output.status.success()) {
-            return Some(Self(at));
+            return Some(small);
         }
         skip("cannot make a small file system (mkfs.ext4, loop devices)");
         None
+    }
+
+    fn path(&self) -> PathBuf {
+        self.directory.path().join("mounted")
     }
 }
 
 impl Drop for Small {
     fn drop(&mut self) {
         // A failing test may have left processes in it: detached, it goes with them.
-        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+        let _ = Command::new("umount").arg("-l").arg(self.path()).output();
     }
 }
 
 #[test]
 fn a_full_disk_is_said_and_forgotten() {
     let Some(mica) = with_base() else { return };
-    let Some(small) = Small::new(mica.work().join("small"), "24M") else { return };
-    let root = small.0.join("root");
+    let Some(small) = Small::new("24M") else { return };
+    let root = small.path().join("root");
     let copied = Command::new("cp").arg("-a").arg(mica.root()).arg(&root).status().unwrap();
     assert!(copied.success());
     let archive = mica.work().join("big.tar");
