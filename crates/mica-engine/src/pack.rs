@@ -168,6 +168,9 @@ fn config(request: &PackRequest) -> ImageConfig {
     let mut config = ImageConfig::scratch(&Platform::host());
     config.config.env.extend(request.env.iter().cloned());
     config.config.entrypoint.clone_from(&request.entrypoint);
+    if let ([only], true) = (&request.paths[..], request.entrypoint.is_empty()) {
+        config.config.entrypoint = vec![only.display().to_string()];
+    }
     config.config.cmd.clone_from(&request.cmd);
     config.created = Some(CREATED.to_owned());
     let names: Vec<String> = request.paths.iter().map(|path| path.display().to_string()).collect();

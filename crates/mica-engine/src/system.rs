@@ -18,6 +18,19 @@ const API_VERSION: &str = "1.51";
 /// How long a collection after a removal may take; the rest is left to the next one.
 const COLLECT_BUDGET: Duration = Duration::from_secs(10);
 
+/// How many journals are kept: the newest ones.
+const JOURNALS_KEPT: usize = 100;
+
+/// Removes old journals; those of running builds stay.
+fn trim_journals(engine: &LocalEngine) -> Result<()> {
+    let mut journals = engine.store().journals()?;
+    journals.sort_by_key(|journal| std::cmp::Reverse(journal.modified));
+    for journal in journals.iter().skip(JOURNALS_KEPT) {
+        engine.store().remove_journal(&journal.id)?;
+    }
+    Ok(())
+}
+
 impl LocalEngine {
     /// Frees what nothing needs any more. Another process that is just doing so is as good.
     pub(crate) fn collect_unreferenced(&self) -> Result<u64> {
@@ -225,6 +238,7 @@ pub(crate) fn prune(engine: &LocalEngine, request: &SystemPrune, cancel: &Cancel
         container_bytes += size.map_or(0, |row| row.bytes);
         removed.push(container.id);
     }
+    trim_journals(engine)?;
     let images = if request.all { PruneImages::Unused } else { PruneImages::Dangling };
     let cache = mica_store::PruneCache { mounts: request.all, ..mica_store::PruneCache::default() };
     let report = engine.store().collect(&GcRequest { images, cache: Some(cache), ..GcRequest::default() })?;
@@ -237,6 +251,7 @@ pub(crate) fn prune(engine: &LocalEngine, request: &SystemPrune, cancel: &Cancel
 /// `system gc`.
 pub(crate) fn collect(engine: &LocalEngine, cancel: &Cancel) -> Result<PruneReport> {
     cancel.check()?;
+    trim_journals(engine)?;
     Ok(prune_report(engine.store().collect(&GcRequest::default())?))
 }
 

@@ -23,7 +23,8 @@ they have here. Other files and directories are taken as they are. A program nam
 PATH. Nothing is executed to find out. What is opened only at run time (plug-ins, locales, certificates) is not \
 found: name it as well.
 
-The entrypoint is the first program, unless --entrypoint says otherwise. Use --list to see what would go in, and why.",
+A single program is the entrypoint of its image; with several there is none, so that the image serves as a base \
+(--entrypoint says otherwise). Use --list to see what would go in, and why.",
     after_long_help = "\
 Examples:
   An image that lists directories:

@@ -145,9 +145,10 @@ impl Verb for RunArgs {
     fn run(self, cx: &Cx) -> Outcome {
         let request = self.request(cx).map_err(as_run)?;
         if request.terminal && request.interactive && !cx.stdin_is_terminal {
-            return Err(as_run(
-                Error::new(Class::Invalid, "the input device is not a TTY").hint("leave out -t").into(),
-            ));
+            // the client's own refusal, as docker's: 1, not the engine's 125
+            return Err(Error::new(Class::Invalid, "the input device is not a TTY")
+                .hint("leave out -t")
+                .into());
         }
         let io = io(request.interactive || request.terminal).map_err(|error| {
             as_run(crate::failure::io_failure("cannot hand standard streams to the container", &error))
