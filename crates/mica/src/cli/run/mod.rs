@@ -79,8 +79,12 @@ pub(crate) struct RunArgs {
     /// Label the container from this file
     #[arg(long, value_name = "FILE")]
     label_file: Vec<PathBuf>,
-    /// Mount something: type=bind,source=DIR,target=DIR[,readonly] or type=tmpfs,target=DIR[,tmpfs-size=BYTES]
-    #[arg(long, value_name = "MOUNT")]
+    /// `--mount`, its grammar in the help.
+    #[arg(
+        long,
+        value_name = "MOUNT",
+        help = "Mount something: type=bind,source=DIR,target=DIR[,readonly] or type=tmpfs,target=DIR[,tmpfs-size=BYTES]"
+    )]
     mount: Vec<String>,
     /// Name of the container
     #[arg(long, value_name = "NAME")]
