@@ -35,7 +35,7 @@ pub(crate) fn run(tier: Tier) -> Outcome {
     }
     let binary = build(&mut report);
     tests(&mut report, tier, binary.as_deref());
-    let mut doc = cargo(&["doc", "--workspace", "--no-deps", "--document-private-items"]);
+    let mut doc = cargo(&["doc", "--workspace", "--no-deps"]);
     check(
         &mut report,
         "documentation",

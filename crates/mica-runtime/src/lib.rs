@@ -1,6 +1,6 @@
 //! Runs a process in a root file system from a plan in which everything is resolved.
 //!
-//! Here: the plan ([`plan`]), mica's own executor and external OCI runtimes behind one [`spawn`], the
+//! Here: the plan ([`plan`]), mica's own executor and external OCI runtimes behind one [`spawn()`], the
 //! seccomp profile, cgroups, terminals. Not here: where root file systems come from (`mica-snapshot`),
 //! what an image wants to run (`mica-build`, `mica-engine`).
 //!

@@ -2,7 +2,7 @@
 //!
 //! A committed snapshot is nothing but a list of layers, lowest first ([`LayerDir`]). An active one ([`Active`]) is a
 //! directory that shows them merged and can be written; [`Driver::commit`] makes the changes a layer of their own.
-//! Two drivers: [`Overlay`] mounts, [`Copy`] copies where mounting is impossible. Both give the same layers, to the
+//! Two drivers: [`Overlay`] mounts, [`struct@Copy`] copies where mounting is impossible. Both give the same layers, to the
 //! byte: the contract suite in `tests/contract.rs` demands equal diff IDs.
 //!
 //! # In a workspace (a directory of the caller's, empty at first)
