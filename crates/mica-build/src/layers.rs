@@ -21,7 +21,7 @@ pub struct Draft<'a> {
 
 /// Makes a layer of a draft: one pass over its files for diff ID and content digests, then into the store.
 ///
-/// Durable only after the next publish, like everything a build makes on the way (architecture.md section 3).
+/// Durable only after the next publish, like everything a build makes on the way (ARCHITECTURE.md, durability).
 ///
 /// # Errors
 /// When files cannot be read, the table cannot be written, or the store refuses.

@@ -1,7 +1,7 @@
 //! Build graphs: what vertices do, how they depend on each other, when two of them are the same, and in which order
 //! they run.
 //!
-//! Pure: no threads, no containers, no store. The graph is LLB's set of operations (architecture.md section 4):
+//! Pure: no threads, no containers, no store. The graph is LLB's set of operations (ARCHITECTURE.md, a build):
 //! source, exec, file, merge. [`Schedule`] is a state machine that is told what happened and answers what to do.
 
 mod graph;

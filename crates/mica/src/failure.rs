@@ -18,7 +18,7 @@ pub(crate) type Outcome = Result<Status, Failure>;
 pub(crate) enum Failure {
     /// The engine, or a check before it, said no.
     Engine(Box<Error>),
-    /// The engine said no to `run`: 125, or what 126 and 127 mean (users.md 5).
+    /// The engine said no to `run`: 125, or what 126 and 127 mean to docker users.
     Run(Box<Error>),
     /// The command has no such flag yet: 125, as for flags that do not exist.
     Refused(Box<Error>),
