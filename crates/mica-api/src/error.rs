@@ -47,7 +47,7 @@ pub trait Fault: std::error::Error {
 pub type Result<T> = std::result::Result<T, Error>;
 
 /// A failure, ready to be shown.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Error {
     /// Its kind.
     pub class: Class,

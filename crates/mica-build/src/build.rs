@@ -215,10 +215,7 @@ impl Build<'_> {
 
     /// Says what would stop the image's own command, so that nobody learns it from the first `run`.
     fn warn_about_command(&self, draft: &ImageDraft, stack: &[LayerId]) -> Result<(), Error> {
-        let mounted = self
-            .workshop
-            .driver
-            .view(&self.workshop.workspace(self.lease)?, &self.workshop.layer_dirs(stack)?)?;
+        let mounted = self.workshop.mount(stack, self.lease)?;
         if let Some((problem, advice)) = check_command(&draft.config, mounted.root()) {
             let advice = advice.map(|advice| format!(" ({advice})")).unwrap_or_default();
             self.progress.tell(Event::Warning {

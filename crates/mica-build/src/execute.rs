@@ -164,7 +164,7 @@ impl<'a> Execution<'a> {
         self.operations.cancel.check()?;
         let definition = match &self.known[id.0 as usize] {
             Known::Vertex { definition, .. } => *definition,
-            Known::Failed(error) => return Err(copy_of(error)),
+            Known::Failed(error) => return Err(error.clone()),
             _ => return Err(Error::new(Class::Internal, "sources are opened, not run")),
         };
         let content = self.content_key(vertex)?;
@@ -316,17 +316,6 @@ fn takes_secrets(vertex: &Vertex) -> bool {
     let is_secret =
         |mount: &ExecMount| matches!(mount.kind, MountKind::Secret { .. } | MountKind::Ssh { .. });
     !op.secret_env.is_empty() || op.mounts.iter().any(is_secret)
-}
-
-/// A failure of several users of one vertex.
-fn copy_of(error: &Error) -> Error {
-    Error {
-        class: error.class,
-        message: error.message.clone(),
-        why: error.why.clone(),
-        hint: error.hint.clone(),
-        excerpt: None,
-    }
 }
 
 /// How many operations run at once: steps wait for networks and disks more than they compute.

@@ -4,12 +4,13 @@
 use mica_api::{Cancel, Class, Fault};
 use mica_archive::{View, compress};
 use mica_distribution::{FilesError, FoundLayer, FoundManifest, ImageFiles};
-use mica_oci::{Descriptor, DiffId, Digest, Hasher, ImageConfig, Manifest, media_type};
+use mica_oci::{Descriptor, DiffId, Digest, Hasher, ImageConfig, Manifest};
 use mica_store::{LayerId, LayerRecord, Lease, StagedLayer, StoreError};
 use std::io::{self, Read};
 use std::sync::Arc;
 
 use crate::Workshop;
+use crate::publish::store_manifest;
 
 /// An image of one platform as the store has it.
 #[derive(Debug, Clone)]
@@ -188,7 +189,7 @@ pub fn bring_in_layer(
     cancel: &Cancel,
 ) -> Result<LayerRecord, IntakeError> {
     let index = expected.map_or(0, |(index, _)| index);
-    let directory = workshop.workspace(lease)?;
+    let directory = lease.workspace()?;
     let applied = mica_snapshot::unpack(&*workshop.driver, tar, &directory, below, &|| cancel.is_cancelled())
         .map_err(|source| IntakeError::Unpack { index, source })?;
     if let Some((index, expected)) = expected
@@ -216,18 +217,8 @@ fn local_manifest(
     layers: Vec<LayerRecord>,
     lease: &Lease,
 ) -> Result<LocalManifest, StoreError> {
-    let store = &workshop.store;
-    store.put_blob(&found.config_bytes, lease)?;
-    let config = Descriptor::of(media_type::OCI_CONFIG, &found.config_bytes);
-    let descriptors = layers
-        .iter()
-        .map(|layer| Descriptor::new(media_type::OCI_LAYER, layer.diff_id.0.clone(), layer.tar_bytes))
-        .collect();
-    let manifest = Manifest::image(config, descriptors);
-    let bytes = manifest.to_bytes();
-    store.put_blob(&bytes, lease)?;
-    let mut descriptor = Descriptor::of(media_type::OCI_MANIFEST, &bytes);
-    descriptor.platform = Some(found.config.platform());
+    let (manifest, descriptor) =
+        store_manifest(workshop, &found.config_bytes, &found.config.platform(), &layers, lease)?;
     let layers = layers.into_iter().map(|layer| layer.id).collect();
     Ok(LocalManifest { descriptor, manifest, config: found.config.clone(), layers })
 }

@@ -115,9 +115,7 @@ fn definition_key(
 
 fn unknown_input(graph: &Graph, id: VertexId, known: &Known) -> Error {
     match known {
-        Known::Failed(error) => {
-            Error { class: error.class, ..Error::new(error.class, error.message.clone()) }
-        }
+        Known::Failed(error) => error.clone(),
         _ => Error::new(Class::Internal, format!("{} cannot be a root file system", graph.vertex(id).name)),
     }
 }

@@ -1,7 +1,7 @@
 //! From a stack of layers and a config to an image with names: blobs, manifest, one durable publish.
 
 use mica_api::Error;
-use mica_oci::{Descriptor, Digest, ImageConfig, ImageId, Index, Manifest, Reference, media_type};
+use mica_oci::{Descriptor, Digest, ImageConfig, ImageId, Index, Manifest, Platform, Reference, media_type};
 use mica_store::{ImageContents, LayerId, LayerRecord, Lease, ManifestLayers, Published, StoreError};
 
 use crate::Workshop;
@@ -48,18 +48,31 @@ pub fn write_manifest(
     if !layers.is_empty() {
         config.rootfs.diff_ids = Some(layers.iter().map(|layer| layer.diff_id.clone()).collect());
     }
-    let config_bytes = config.to_bytes();
-    store.put_blob(&config_bytes, lease)?;
+    let (manifest, descriptor) =
+        store_manifest(workshop, &config.to_bytes(), &config.platform(), &layers, lease)?;
+    Ok(ImageDraft { descriptor, manifest, config, layers })
+}
+
+/// Stores a config, byte for byte, and the manifest that names it over uncompressed layers.
+pub(crate) fn store_manifest(
+    workshop: &Workshop,
+    config_bytes: &[u8],
+    platform: &Platform,
+    layers: &[LayerRecord],
+    lease: &Lease,
+) -> Result<(Manifest, Descriptor), StoreError> {
+    let store = &workshop.store;
+    store.put_blob(config_bytes, lease)?;
     let descriptors = layers
         .iter()
         .map(|layer| Descriptor::new(media_type::OCI_LAYER, layer.diff_id.0.clone(), layer.tar_bytes))
         .collect();
-    let manifest = Manifest::image(Descriptor::of(media_type::OCI_CONFIG, &config_bytes), descriptors);
+    let manifest = Manifest::image(Descriptor::of(media_type::OCI_CONFIG, config_bytes), descriptors);
     let bytes = manifest.to_bytes();
     store.put_blob(&bytes, lease)?;
     let mut descriptor = Descriptor::of(media_type::OCI_MANIFEST, &bytes);
-    descriptor.platform = Some(config.platform());
-    Ok(ImageDraft { descriptor, manifest, config, layers })
+    descriptor.platform = Some(platform.clone());
+    Ok((manifest, descriptor))
 }
 
 /// Gives an image of one platform its names. Durable when it returns.

@@ -1,11 +1,11 @@
 //! What builds work with: the store, a way to make snapshots, a way to run processes.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
+use mica_api::Error;
 use mica_archive::{Table, View};
 use mica_runtime::{Ids, Runtime};
-use mica_snapshot::{Driver, LayerDir};
+use mica_snapshot::{Driver, LayerDir, Mounted};
 use mica_store::{LayerId, Lease, Store, StoreError};
 
 /// The tools of one process.
@@ -48,12 +48,12 @@ impl Workshop {
         Ok(View::stack(tables?))
     }
 
-    /// An empty directory for a snapshot; removed with the lease unless it becomes a layer.
+    /// The merged files of a stack, mounted read-only in a workspace of the lease.
     ///
     /// # Errors
-    /// When the store refuses.
-    pub fn workspace(&self, lease: &Lease) -> Result<PathBuf, StoreError> {
-        lease.workspace()
+    /// As [`Workshop::layer_dirs`], and when the mount is refused.
+    pub fn mount(&self, stack: &[LayerId], lease: &Lease) -> Result<Mounted, Error> {
+        Ok(self.driver.view(&lease.workspace()?, &self.layer_dirs(stack)?)?)
     }
 
     /// Whether files on disk cannot have other owners than the caller.

@@ -6,7 +6,7 @@ use mica_api::{
     Cancel, Class, Error, GraphDriver, HistoryEntry, ImageDetails, ImageFilter, ImageMetadata, ImageSummary,
     ListImages, PruneImages, PruneReport, RemoveImage, RemovedImage, Result, RootFsDetails, Timestamp,
 };
-use mica_oci::{Digest, Document, ImageConfig, Manifest, Platform, Reference};
+use mica_oci::{DiffId, Digest, Document, ImageConfig, ImageId, Manifest, Platform, Reference};
 use mica_store::{ImageRecord, LayerId, LayerRecord, ManifestLayers, Removal, Removed, StoreError};
 
 use crate::LocalEngine;
@@ -398,12 +398,17 @@ pub(crate) fn remove(engine: &LocalEngine, request: &RemoveImage) -> Result<Vec<
     Ok(lines)
 }
 
-pub(crate) fn removed_lines(removed: Removed) -> Vec<RemovedImage> {
+fn removed_lines(removed: Removed) -> Vec<RemovedImage> {
+    lines_of(&removed.untagged, removed.deleted.map(|deleted| (deleted.image_id, deleted.layers)))
+}
+
+/// What docker prints of an image that lost names, and perhaps itself: names, then ID and layers.
+pub(crate) fn lines_of(untagged: &[Reference], deleted: Option<(ImageId, Vec<DiffId>)>) -> Vec<RemovedImage> {
     let mut lines: Vec<RemovedImage> =
-        removed.untagged.iter().map(|name| RemovedImage::Untagged(name.familiar())).collect();
-    if let Some(deleted) = removed.deleted {
-        lines.push(RemovedImage::Deleted(deleted.image_id.0));
-        lines.extend(deleted.layers.into_iter().map(|layer| RemovedImage::Deleted(layer.0)));
+        untagged.iter().map(|name| RemovedImage::Untagged(name.familiar())).collect();
+    if let Some((image_id, layers)) = deleted {
+        lines.push(RemovedImage::Deleted(image_id.0));
+        lines.extend(layers.into_iter().map(|layer| RemovedImage::Deleted(layer.0)));
     }
     lines
 }

@@ -7,10 +7,11 @@ use mica_api::{
     CacheEntry, Cancel, CheckFinding, CheckReport, ContainerState, DiskUsage, PruneCache, PruneReport,
     RemovedImage, Result, SystemInfo, SystemPrune, Timestamp, UsageRow, VersionInfo,
 };
-use mica_oci::{Platform, Reference};
+use mica_oci::Platform;
 use mica_store::{CheckMode, DriverKind, GcError, GcReport, GcRequest, Outcome, PruneImages, PrunedImage};
 use mica_sys::namespace::IdMode;
 
+use crate::images::lines_of;
 use crate::{LocalEngine, containers};
 
 /// Version of the Engine API that today's docker client speaks.
@@ -269,10 +270,8 @@ fn prune_report(report: GcReport) -> PruneReport {
     }
 }
 
-pub(crate) fn image_lines(image: PrunedImage) -> Vec<RemovedImage> {
-    let names = image.untagged.iter().map(Reference::familiar).map(RemovedImage::Untagged);
-    let layers = image.layers.into_iter().map(|layer| RemovedImage::Deleted(layer.0));
-    names.chain([RemovedImage::Deleted(image.image_id.0)]).chain(layers).collect()
+fn image_lines(image: PrunedImage) -> Vec<RemovedImage> {
+    lines_of(&image.untagged, Some((image.image_id, image.layers)))
 }
 
 /// `system check`.

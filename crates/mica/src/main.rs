@@ -31,7 +31,7 @@ fn main() -> ExitCode {
     let args: Vec<OsString> = args.collect();
     // the executor's helper: before clap, threads, anything
     if args.first().is_some_and(|first| first == mica_runtime::HIDDEN_COMMAND) {
-        return exit_code(mica_runtime::run_hidden(&[]));
+        return exit_code(mica_runtime::run_hidden());
     }
     let mut cx = context::Cx::of_process(program, engine::engine);
     ExitCode::from(root::run(&mut cx, &args))

@@ -31,7 +31,7 @@ pub(super) fn copy_to(
     };
     DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(refused)?;
     let destination = Root::open(directory).map_err(refused)?;
-    let mounted = workshop.driver.view(&workshop.workspace(lease)?, &workshop.layer_dirs(stack)?)?;
+    let mounted = workshop.mount(stack, lease)?;
     let view = workshop.view(stack)?;
     let caller = Owner { user: OwnerId::Id(0), group: Some(OwnerId::Id(0)) };
     let everything = CopyAction {
@@ -61,7 +61,7 @@ pub(super) fn write_to(
     lease: &Lease,
     cancel: &Cancel,
 ) -> Result<(), Error> {
-    let mounted = workshop.driver.view(&workshop.workspace(lease)?, &workshop.layer_dirs(stack)?)?;
+    let mounted = workshop.mount(stack, lease)?;
     let mut output = OutputFile::open(destination)?;
     rootfs_tar(&workshop.view(stack)?, mounted.root(), &mut output, cancel)?;
     output.commit()

@@ -63,8 +63,7 @@ impl Operations<'_> {
                 (None, None) => Source::Nothing,
                 (None, Some(_)) => {
                     let stack = self.stack(vertex, copy.from, stacks)?;
-                    let mounted =
-                        self.workshop.driver.view(&self.workspace()?, &self.workshop.layer_dirs(&stack)?)?;
+                    let mounted = self.workshop.mount(&stack, self.lease)?;
                     Source::Snapshot { view: self.workshop.view(&stack)?, mounted }
                 }
             };

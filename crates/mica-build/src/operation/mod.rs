@@ -66,7 +66,7 @@ impl Operations<'_> {
     }
 
     fn workspace(&self) -> Result<PathBuf, Error> {
-        Ok(self.workshop.workspace(self.lease)?)
+        Ok(self.lease.workspace()?)
     }
 }
 

@@ -194,8 +194,7 @@ impl Operations<'_> {
             None => {
                 let stack = self.stack(vertex, from, stacks)?;
                 let view = self.workshop.view(&stack)?;
-                let mounted =
-                    self.workshop.driver.view(&self.workspace()?, &self.workshop.layer_dirs(&stack)?)?;
+                let mounted = self.workshop.mount(&stack, self.lease)?;
                 fileop::run(&op, &root, &|_| SourceTree::snapshot(&view, mounted.root()), &options)
             }
         };

@@ -74,7 +74,7 @@ impl<T> Step<T> for Result<T, mica_sys::mount::MountError> {
 /// [`crate::HIDDEN_COMMAND`], before any thread exists; the result is the exit code.
 ///
 /// Standard input is the socket to the caller; arguments are for the reader of `ps` only.
-pub fn run_hidden(_args: &[String]) -> i32 {
+pub fn run_hidden() -> i32 {
     let Ok(socket) = rustix::stdio::stdin().try_clone_to_owned() else { return 1 };
     let socket = UnixStream::from(socket);
     // A message that cannot be delivered means that the caller is gone, and nobody waits for an answer.
