@@ -2,7 +2,7 @@
 
 use divan::counter::BytesCount;
 use divan::{Bencher, black_box};
-use mica_archive::compress::{Compression, Decompressor, compress};
+use mica_archive::compress::{Compression, Decompressor, GZIP_LEVEL, compress};
 use mica_archive::{
     ApplyOptions, Limits, NEVER, OverlayFlavour, OwnerPolicy, TarFormat, apply, finalize, write_tar,
 };
@@ -64,7 +64,7 @@ enum Form {
 impl Form {
     fn compression(self) -> Compression {
         match self {
-            Self::Gzip => Compression::Gzip { level: 5 },
+            Self::Gzip => Compression::Gzip { level: GZIP_LEVEL },
             Self::Zstd => Compression::Zstd { level: 3 },
         }
     }

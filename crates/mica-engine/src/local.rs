@@ -35,8 +35,8 @@ impl LocalEngine {
     pub fn open(root: &Path, mode: Mode, version: &'static str) -> Result<Self> {
         let store = open_store(root, &mode, |user| mica_snapshot::overlay_works(root, user))?;
         let driver: Arc<dyn Driver> = match store.flavour().driver {
-            DriverKind::OverlayTrusted => Arc::new(Overlay { userxattr: false }),
-            DriverKind::OverlayUser => Arc::new(Overlay { userxattr: true }),
+            DriverKind::OverlayTrusted => Arc::new(Overlay::new(false)),
+            DriverKind::OverlayUser => Arc::new(Overlay::new(true)),
             DriverKind::Copy => Arc::new(Copy),
         };
         let ids = match mode.ids {

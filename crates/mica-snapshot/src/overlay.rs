@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use mica_archive::{DiffOptions, Kind, NEVER, OverlayFlavour, OwnerLedger, Table, diff_upper};
-use mica_sys::mount::{self, MountAttr, OverlaySpec};
+use mica_sys::mount::{self, MountAttr, OverlayCall, OverlaySpec};
 use mica_sys::root::Root;
 
 use crate::driver::{Active, Draft, Driver, LayerDir, Mounted, view_of};
@@ -18,9 +18,16 @@ use crate::workspace::{Attachment, dress_root, make_directory, open_root, owner_
 pub struct Overlay {
     /// Whether overlayfs keeps its marks in `user.overlay.*`: needed inside a user namespace.
     pub userxattr: bool,
+    /// How the kernel is told of the layers.
+    pub call: OverlayCall,
 }
 
 impl Overlay {
+    /// The driver for the running kernel.
+    pub fn new(userxattr: bool) -> Self {
+        Self { userxattr, call: OverlayCall::supported() }
+    }
+
     /// Mounts `parents` with or without an upper.
     fn mount(
         &self,
@@ -30,7 +37,8 @@ impl Overlay {
         at: PathBuf,
     ) -> Result<(Root, Attachment), SnapshotError> {
         let lowers: Vec<&Path> = distinct(parents).chain(below).collect();
-        let spec = OverlaySpec { lowers: &lowers, upper, userxattr: self.userxattr, volatile: true };
+        let Self { userxattr, call } = *self;
+        let spec = OverlaySpec { lowers: &lowers, upper, userxattr, volatile: true, scratch: &at, call };
         let mounted = mount::overlay(&spec);
         let mounted = mounted.map_err(|source| SnapshotError::Mount { path: at.clone(), source })?;
         let attachment = Attachment::mount(&mounted, at)?;
@@ -156,14 +164,22 @@ pub fn overlay_works(directory: &Path, userxattr: bool) -> bool {
 /// Hides a file of a lower directory, and looks whether that left a whiteout.
 fn try_overlay(probe: &Path, userxattr: bool) -> io::Result<bool> {
     use std::os::unix::fs::{DirBuilderExt, FileTypeExt};
-    let (lower, upper, work) = (probe.join("lower"), probe.join("upper"), probe.join("work"));
-    for directory in [&lower, &upper, &work] {
+    let (lower, upper) = (probe.join("lower"), probe.join("upper"));
+    let (work, scratch) = (probe.join("work"), probe.join("merged"));
+    for directory in [&lower, &upper, &work, &scratch] {
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
     }
     std::fs::write(lower.join("file"), b"")?;
     let lowers = [lower.as_path()];
     let upper_and_work = Some((upper.as_path(), work.as_path()));
-    let spec = OverlaySpec { lowers: &lowers, upper: upper_and_work, userxattr, volatile: true };
+    let spec = OverlaySpec {
+        lowers: &lowers,
+        upper: upper_and_work,
+        userxattr,
+        volatile: true,
+        scratch: &scratch,
+        call: OverlayCall::supported(),
+    };
     let Ok(mounted) = mount::overlay(&spec) else { return Ok(false) };
     Root::from_fd(mounted).remove(b"file")?;
     Ok(std::fs::symlink_metadata(upper.join("file"))?.file_type().is_char_device())

@@ -4,6 +4,8 @@
 //! `mount_setattr` of 5.12, so no target is named by a path an image could have changed, an overlay may
 //! have hundreds of lower directories, and the kernel's own explanation of a failure can be read.
 
+mod overlay;
+
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -14,6 +16,8 @@ use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags,
     UnmountFlags,
 };
+
+pub use overlay::{OverlayCall, OverlaySpec, overlay};
 
 /// Why a file system could not be mounted.
 #[derive(Debug, thiserror::Error)]
@@ -28,19 +32,6 @@ pub struct MountError {
     /// The error number.
     #[source]
     pub source: io::Error,
-}
-
-/// The directories of an overlay mount.
-#[derive(Debug, Clone)]
-pub struct OverlaySpec<'a> {
-    /// Lower directories, topmost first; at least one.
-    pub lowers: &'a [&'a Path],
-    /// Upper and work directory; without them the mount is read-only.
-    pub upper: Option<(&'a Path, &'a Path)>,
-    /// Keep overlay's own attributes in `user.overlay.*` (needed inside a user namespace).
-    pub userxattr: bool,
-    /// Skip all syncing of the upper directory: its content is worthless after a crash.
-    pub volatile: bool,
 }
 
 /// Attributes of a mount, to be added to those it has.
@@ -127,34 +118,6 @@ impl Context {
         let mount = rustix::mount::fsmount(&self.fd, FsMountFlags::FSMOUNT_CLOEXEC, attr.bits());
         self.check("fsmount", mount)
     }
-}
-
-/// Makes a detached overlay mount.
-///
-/// `index`, `metacopy` and `redirect_dir` are off: the upper directory must be understandable without
-/// the mount that filled it. Drop the descriptor before unmounting, or the mount is busy.
-pub fn overlay(spec: &OverlaySpec<'_>) -> Result<OwnedFd, MountError> {
-    let context = Context::open("overlay")?;
-    context.set("source", "mica")?;
-    for lower in spec.lowers {
-        context.set_path("lowerdir+", lower)?;
-    }
-    if let Some((upper, work)) = spec.upper {
-        context.set_path("upperdir", upper)?;
-        context.set_path("workdir", work)?;
-        context.set("index", "off")?;
-        if spec.volatile {
-            context.flag("volatile")?;
-        }
-    }
-    if spec.userxattr {
-        // userxattr forbids redirect_dir and metacopy by itself, and refuses to be told so.
-        context.flag("userxattr")?;
-    } else {
-        context.set("metacopy", "off")?;
-        context.set("redirect_dir", "nofollow")?;
-    }
-    context.mount(MountAttr::default())
 }
 
 /// Makes a detached tmpfs; without a size it may take half the memory.
@@ -322,30 +285,5 @@ mod tests {
         let error = context.set("bogus", "1").unwrap_err();
         assert!(error.to_string().starts_with("cannot mount tmpfs: bogus=1: "), "{error}");
         assert!(error.explanation.contains("bogus"), "{error}");
-    }
-
-    #[test]
-    fn an_overlay_is_made_detached_and_read_by_descriptor() {
-        if !rustix::process::geteuid().is_root() {
-            return eprintln!("SKIP: needs root");
-        }
-        let directory = tempfile::tempdir().unwrap();
-        let path = |name: &str| {
-            let path = directory.path().join(name);
-            std::fs::create_dir(&path).unwrap();
-            path
-        };
-        let (low, high, upper, work) = (path("low"), path("high"), path("upper"), path("work"));
-        std::fs::write(low.join("a"), "low").unwrap();
-        std::fs::write(high.join("a"), "high").unwrap();
-        let lowers = [high.as_path(), low.as_path()];
-        let upper = Some((upper.as_path(), work.as_path()));
-        let spec = OverlaySpec { lowers: &lowers, upper, userxattr: false, volatile: true };
-        let root = crate::root::Root::from_fd(overlay(&spec).unwrap());
-        assert_eq!(root.read(b"a", 10).unwrap(), b"high");
-        root.create_file(b"b", 0o644).unwrap();
-        assert!(directory.path().join("upper/b").exists());
-        set_attr(root.as_fd(), MountAttr { read_only: true, ..MountAttr::default() }, false).unwrap();
-        assert_eq!(root.create_file(b"c", 0o644).unwrap_err().kind(), io::ErrorKind::ReadOnlyFilesystem);
     }
 }

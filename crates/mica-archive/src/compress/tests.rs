@@ -56,7 +56,7 @@ fn every_compression_comes_back_and_threads_do_not_show() {
 fn other_programs_read_what_we_write() {
     let bytes = sample();
     for (program, compression) in
-        [("gzip -dc", Compression::Gzip { level: 5 }), ("zstd -dcq", Compression::Zstd { level: 3 })]
+        [("gzip -dc", Compression::Gzip { level: GZIP_LEVEL }), ("zstd -dcq", Compression::Zstd { level: 3 })]
     {
         if let Some(out) = through(program, &pack(&bytes, compression, 2)) {
             assert!(out == bytes, "{program}");

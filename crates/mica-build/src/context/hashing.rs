@@ -7,6 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use mica_archive::{ContentDigest, Timestamp};
 use rustix::time::{ClockId, clock_gettime};
 
+use super::scan::ItemKind;
 use super::{Identity, LocalContext, Made, SETTLED_SECONDS};
 use crate::select::TreeError;
 
@@ -41,11 +42,11 @@ pub(super) fn digests(context: &LocalContext, files: &[Vec<u8>]) -> Result<Vec<C
 }
 
 fn from_cache(context: &LocalContext, path: &[u8]) -> Result<Option<ContentDigest>, TreeError> {
-    if context.cache().len() == 0 {
-        return Ok(None);
-    }
     let item = context.find(path).map_err(TreeError::io("read", path))?;
-    Ok(item.and_then(|item| context.cache().get(&item.identity)))
+    Ok(match item.map(|item| &item.kind) {
+        Some(ItemKind::File { digest }) => *digest,
+        _ => None,
+    })
 }
 
 /// Reads the files with these indexes, in parallel if there are many.

@@ -29,7 +29,7 @@ use crate::select::{Expectation, Node, NodeKind, Tree, TreeError};
 pub use identity::Identity;
 
 use scan::{Directory, Item, ItemKind, Scanner};
-use stat_cache::StatCache;
+use stat_cache::{Record, StatCache};
 
 /// How long a file must have been left alone for its identity to stand for its bytes.
 pub const SETTLED_SECONDS: i64 = 2;
@@ -39,8 +39,6 @@ pub const SETTLED_SECONDS: i64 = 2;
 pub struct LocalContext {
     scanner: Scanner,
     top: Directory,
-    cache_file: Option<PathBuf>,
-    cache: OnceLock<StatCache>,
     /// Digests made in this process, by path, with the identity the file had and whether it may be remembered.
     made: Mutex<HashMap<Vec<u8>, Made>>,
 }
@@ -62,10 +60,8 @@ impl LocalContext {
     /// If `directory` cannot be opened as a directory.
     pub fn open(directory: &Path, ignore: Option<Patterns>, cache_file: Option<PathBuf>) -> io::Result<Self> {
         Ok(Self {
-            scanner: Scanner { root: Root::open(directory)?, ignore },
+            scanner: Scanner { root: Root::open(directory)?, ignore, cache_file, cache: OnceLock::new() },
             top: Directory::default(),
-            cache_file,
-            cache: OnceLock::new(),
             made: Mutex::default(),
         })
     }
@@ -86,9 +82,8 @@ impl LocalContext {
     /// Writes nothing if nothing is new. Records of files that this build has seen in another state are dropped.
     pub fn save(&self) -> io::Result<()> {
         let made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(file) = &self.cache_file else { return Ok(()) };
-        let fresh: Vec<_> =
-            made.values().filter(|made| made.settled).map(|made| (made.identity, made.digest)).collect();
+        let Some(file) = &self.scanner.cache_file else { return Ok(()) };
+        let fresh: Vec<Record> = made.iter().filter_map(|(path, made)| self.record(path, made)).collect();
         if fresh.is_empty() {
             return Ok(());
         }
@@ -97,25 +92,31 @@ impl LocalContext {
         let outdated = |identity: &Identity| {
             seen.get(&(identity.device, identity.inode)).is_some_and(|current| current != identity)
         };
-        let mut records: Vec<_> = self.cache().iter().filter(|(identity, _)| !outdated(identity)).collect();
+        let mut records: Vec<Record> =
+            self.scanner.cache().iter().filter(|record| !outdated(&record.identity)).collect();
         // Files that went away leave their records behind: start over once most of the cache is such.
         if records.len() > 4 * seen.len() + 10_000 {
-            records.retain(|(identity, _)| seen.contains_key(&(identity.device, identity.inode)));
+            records.retain(|Record { identity, .. }| seen.contains_key(&(identity.device, identity.inode)));
         }
         records.extend(fresh);
         StatCache::save(file, records)
     }
 
-    fn cache(&self) -> &StatCache {
-        self.cache.get_or_init(|| self.cache_file.as_deref().map(StatCache::load).unwrap_or_default())
+    /// What may be remembered of a file whose digest was made: it was still when that was done, and the same when its
+    /// directory was listed and its extended attributes were read.
+    fn record(&self, path: &[u8], made: &Made) -> Option<Record> {
+        let Made { identity, digest, settled } = *made;
+        let item = self.find(path).ok().flatten()?;
+        let has_xattrs = !item.xattrs.is_empty();
+        (settled && item.identity == identity).then_some(Record { identity, digest, has_xattrs })
     }
 
-    /// An entry as the tree shows it; with the digest that its identity is remembered for.
-    fn node<'a>(&self, item: &'a Item) -> Node<'a> {
+    /// An entry as the tree shows it.
+    fn node(item: &Item) -> Node<'_> {
         let mut digest = None;
         let kind = match &item.kind {
-            ItemKind::File => {
-                digest = self.cache().get(&item.identity);
+            ItemKind::File { digest: remembered } => {
+                digest = *remembered;
                 NodeKind::File { size_bytes: item.identity.size_bytes }
             }
             ItemKind::Directory { .. } => NodeKind::Directory,
@@ -124,7 +125,8 @@ impl LocalContext {
             ItemKind::BlockDevice { major, minor } => NodeKind::BlockDevice { major: *major, minor: *minor },
             ItemKind::Fifo => NodeKind::Fifo,
         };
-        Node { kind, mode: item.mode, uid: 0, gid: 0, mtime: item.identity.mtime, xattrs: None, digest }
+        let xattrs = Some(&item.xattrs);
+        Node { kind, mode: item.mode, uid: 0, gid: 0, mtime: item.identity.mtime, xattrs, digest }
     }
 
     /// Finds an entry; `None` for what is missing, excluded or below something that is no directory.
@@ -175,7 +177,7 @@ impl LocalContext {
 fn collect_identities(directory: &Directory, seen: &mut HashMap<(u64, u64), Identity>) {
     for item in directory.known().unwrap_or_default() {
         match &item.kind {
-            ItemKind::File => {
+            ItemKind::File { .. } => {
                 seen.insert((item.identity.device, item.identity.inode), item.identity);
             }
             ItemKind::Directory { listing, .. } => collect_identities(listing, seen),
@@ -200,7 +202,7 @@ impl Tree for LocalContext {
                 digest: None,
             }));
         }
-        Ok(self.find(path).map_err(TreeError::io("read", path))?.map(|item| self.node(item)))
+        Ok(self.find(path).map_err(TreeError::io("read", path))?.map(Self::node))
     }
 
     fn children<'a>(&'a self, directory: &'a [u8]) -> Result<Vec<(&'a [u8], Node<'a>)>, TreeError> {
@@ -208,7 +210,7 @@ impl Tree for LocalContext {
             let mut children = Vec::new();
             for item in self.listing(directory)? {
                 if self.exists(&scan::child(directory, item), item)? {
-                    children.push((&*item.name, self.node(item)));
+                    children.push((&*item.name, Self::node(item)));
                 }
             }
             Ok(children)

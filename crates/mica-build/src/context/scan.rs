@@ -1,17 +1,22 @@
 //! Listing directories of a context: `openat2`, `getdents64`, `statx`, each once per directory or entry.
+//!
+//! Extended attributes are read of files that are new or changed; of the others the stat cache knows that there are none.
 
+use std::collections::BTreeMap;
 use std::ffi::CStr;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::path::PathBuf;
 use std::sync::OnceLock;
 
-use mica_archive::path;
+use mica_archive::{ContentDigest, kept_xattrs, path};
 use mica_dockerfile::ignore::Patterns;
 use mica_sys::root::Root;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir, Statx, StatxFlags};
 use rustix::io::Errno;
 
 use super::Identity;
+use super::stat_cache::StatCache;
 
 /// Space for directory entries; a name has at most 255 bytes.
 const BUFFER_BYTES: usize = 32 << 10;
@@ -29,11 +34,16 @@ pub(super) struct Item {
     pub(super) kind: ItemKind,
     pub(super) mode: u32,
     pub(super) identity: Identity,
+    /// Those that belong into a layer.
+    pub(super) xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
 }
 
 #[derive(Debug)]
 pub(super) enum ItemKind {
-    File,
+    File {
+        /// What the stat cache has for its identity.
+        digest: Option<ContentDigest>,
+    },
     Directory {
         listing: Box<Directory>,
         /// Excluded by `.dockerignore`: it exists only as the parent of something re-included (D4).
@@ -53,11 +63,13 @@ pub(super) enum ItemKind {
     Fifo,
 }
 
-/// What listing needs to know: the root and what is left out.
+/// What listing needs to know: the root, what is left out, and what was known before.
 #[derive(Debug)]
 pub(super) struct Scanner {
     pub(super) root: Root,
     pub(super) ignore: Option<Patterns>,
+    pub(super) cache_file: Option<PathBuf>,
+    pub(super) cache: OnceLock<StatCache>,
 }
 
 impl Directory {
@@ -83,6 +95,11 @@ impl Directory {
 }
 
 impl Scanner {
+    /// What earlier builds found out, read when first asked for.
+    pub(super) fn cache(&self) -> &StatCache {
+        self.cache.get_or_init(|| self.cache_file.as_deref().map(StatCache::load).unwrap_or_default())
+    }
+
     /// Reads a directory: everything in it that is not excluded, sorted by name.
     fn list(&self, directory: &[u8]) -> io::Result<Vec<Item>> {
         // No link is followed: a directory that was exchanged for a link since its parent was read is an error.
@@ -92,6 +109,7 @@ impl Scanner {
         let mut buffer = Vec::with_capacity(BUFFER_BYTES);
         let mut entries = RawDir::new(fd.as_fd(), buffer.spare_capacity_mut());
         let mut relative = directory.to_vec();
+        let mut scratch = Vec::new();
         while let Some(entry) = entries.next() {
             let entry = entry?;
             let name = entry.file_name();
@@ -103,14 +121,20 @@ impl Scanner {
                 relative.push(b'/');
             }
             relative.extend_from_slice(name.to_bytes());
-            items.extend(self.item(fd.as_fd(), name, &relative)?);
+            items.extend(self.item(fd.as_fd(), name, &relative, &mut scratch)?);
         }
         items.sort_unstable_by(|a: &Item, b| a.name.cmp(&b.name));
         Ok(items)
     }
 
     /// Reads one entry; `None` if it is excluded, vanished meanwhile, or is a socket, which no image can hold.
-    fn item(&self, parent: BorrowedFd<'_>, name: &CStr, relative: &[u8]) -> io::Result<Option<Item>> {
+    fn item(
+        &self,
+        parent: BorrowedFd<'_>,
+        name: &CStr,
+        relative: &[u8],
+        scratch: &mut Vec<u8>,
+    ) -> io::Result<Option<Item>> {
         let mut excluded = false;
         if let Some(ignore) = &self.ignore {
             let path = String::from_utf8_lossy(relative);
@@ -125,12 +149,29 @@ impl Scanner {
             Err(Errno::NOENT) => return Ok(None),
             Err(error) => return Err(error.into()),
         };
-        let Some(kind) = kind(parent, name, &stat, excluded)? else { return Ok(None) };
+        let Some(mut kind) = kind(parent, name, &stat, excluded)? else { return Ok(None) };
+        let identity = Identity::of_statx(&stat);
+        let mut xattrs = BTreeMap::new();
+        let may_have_xattrs = match &mut kind {
+            ItemKind::File { digest } => {
+                let remembered = self.cache().get(&identity);
+                *digest = remembered.map(|record| record.digest);
+                remembered.is_none_or(|record| record.has_xattrs)
+            }
+            ItemKind::Directory { .. } => true,
+            // The kernel allows the attributes kept in layers on files and directories only.
+            _ => false,
+        };
+        if may_have_xattrs {
+            // Kept where possible (C7): those that cannot be read are left out.
+            xattrs = kept_xattrs(parent, name.to_bytes(), scratch).unwrap_or_default();
+        }
         Ok(Some(Item {
             name: name.to_bytes().into(),
             kind,
             mode: u32::from(stat.stx_mode) & 0o7777,
-            identity: Identity::of_statx(&stat),
+            identity,
+            xattrs,
         }))
     }
 }
@@ -142,7 +183,7 @@ fn kind(parent: BorrowedFd<'_>, name: &CStr, stat: &Statx, excluded: bool) -> io
     }
     let (major, minor) = (stat.stx_rdev_major, stat.stx_rdev_minor);
     Ok(match file_type {
-        FileType::RegularFile => Some(ItemKind::File),
+        FileType::RegularFile => Some(ItemKind::File { digest: None }),
         FileType::Directory => Some(ItemKind::Directory { listing: Box::default(), excluded }),
         FileType::Symlink => match rustix::fs::readlinkat(parent, name, Vec::new()) {
             Ok(target) => Some(ItemKind::Symlink { target: target.into_bytes().into() }),

@@ -1,9 +1,9 @@
-//! Digests of context files that were read before, by identity.
+//! What is known of context files that were read before, by identity: digest, and whether there are extended attributes.
 //!
-//! # On disk (`contexts/<hash>.stat`, format 1)
+//! # On disk (`contexts/<hash>.stat`, format 2)
 //! ```text
 //! "mica-stat\0" format:u8 reserved:5  count:u64  blake3 of the records:32
-//! record = device inode size mtime.s mtime.ns:u32 ctime.s ctime.ns:u32 digest:32     sorted
+//! record = device inode size mtime.s mtime.ns:u32 ctime.s ctime.ns:u32 digest:32 has_xattrs:u8     sorted
 //! ```
 //! Little-endian. Only a cache: a file that is damaged, newer or missing is an empty one. Replaced by rename, never
 //! written in place, so that concurrent builds read a whole one.
@@ -15,9 +15,18 @@ use mica_archive::{ContentDigest, Timestamp};
 
 use super::Identity;
 
-const MAGIC: &[u8; 16] = b"mica-stat\0\x01\0\0\0\0\0";
+const MAGIC: &[u8; 16] = b"mica-stat\0\x02\0\0\0\0\0";
 const HEADER_BYTES: usize = 16 + 8 + 32;
-const RECORD_BYTES: usize = 8 * 5 + 4 * 2 + 32;
+const RECORD_BYTES: usize = 8 * 5 + 4 * 2 + 32 + 1;
+
+/// What is known of a file in one state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Record {
+    pub(super) identity: Identity,
+    pub(super) digest: ContentDigest,
+    /// Whether it has extended attributes that belong into a layer; if so they are read each time.
+    pub(super) has_xattrs: bool,
+}
 
 /// The records of one context, sorted by identity. Kept as bytes: loading parses nothing.
 #[derive(Debug, Default)]
@@ -42,35 +51,30 @@ impl StatCache {
         Some(Self { records: bytes })
     }
 
-    /// Returns the digest of the file with this identity.
-    pub(super) fn get(&self, identity: &Identity) -> Option<ContentDigest> {
+    /// Returns what is known of the file with this identity.
+    pub(super) fn get(&self, identity: &Identity) -> Option<Record> {
         let records = self.records.as_chunks::<RECORD_BYTES>().0;
         // The inode nearly always decides; the rest is parsed for the one record it leads to.
         let key = (identity.device, identity.inode);
         let first = records.partition_point(|record| (word(record, 0), word(record, 8)) < key);
         let same = records[first..].iter().take_while(|record| (word(record, 0), word(record, 8)) == key);
-        same.map(decode).find(|(known, _)| known == identity).map(|(_, digest)| digest)
-    }
-
-    /// The number of records.
-    pub(super) fn len(&self) -> usize {
-        self.records.len() / RECORD_BYTES
+        same.map(decode).find(|record| record.identity == *identity)
     }
 
     /// All records.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (Identity, ContentDigest)> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = Record> {
         self.records.as_chunks::<RECORD_BYTES>().0.iter().map(decode)
     }
 
     /// Replaces a file by these records.
     ///
     /// Not synced: after a crash the checksum tells a torn file, and a lost one costs only time.
-    pub(super) fn save(file: &Path, mut records: Vec<(Identity, ContentDigest)>) -> io::Result<()> {
-        records.sort_unstable();
-        records.dedup_by_key(|record| record.0);
+    pub(super) fn save(file: &Path, mut records: Vec<Record>) -> io::Result<()> {
+        records.sort_unstable_by_key(|record| record.identity);
+        records.dedup_by_key(|record| record.identity);
         let mut body = Vec::with_capacity(records.len() * RECORD_BYTES);
-        for (identity, digest) in &records {
-            encode(&mut body, identity, *digest);
+        for record in &records {
+            encode(&mut body, record);
         }
         let temporary = file.with_extension(format!("{}.tmp", std::process::id()));
         let written = std::fs::File::create(&temporary).and_then(|mut output| {
@@ -88,7 +92,8 @@ impl StatCache {
     }
 }
 
-fn encode(bytes: &mut Vec<u8>, identity: &Identity, digest: ContentDigest) {
+fn encode(bytes: &mut Vec<u8>, record: &Record) {
+    let identity = &record.identity;
     for number in [identity.device, identity.inode, identity.size_bytes] {
         bytes.extend_from_slice(&number.to_le_bytes());
     }
@@ -96,10 +101,11 @@ fn encode(bytes: &mut Vec<u8>, identity: &Identity, digest: ContentDigest) {
         bytes.extend_from_slice(&time.seconds.to_le_bytes());
         bytes.extend_from_slice(&time.nanoseconds.to_le_bytes());
     }
-    bytes.extend_from_slice(&digest.0);
+    bytes.extend_from_slice(&record.digest.0);
+    bytes.push(record.has_xattrs.into());
 }
 
-fn decode(record: &[u8; RECORD_BYTES]) -> (Identity, ContentDigest) {
+fn decode(record: &[u8; RECORD_BYTES]) -> Record {
     let half = |at: usize| u32::from_le_bytes(record[at..at + 4].try_into().expect("four bytes"));
     let time = |at| Timestamp { seconds: word(record, at).cast_signed(), nanoseconds: half(at + 8) };
     let identity = Identity {
@@ -109,7 +115,11 @@ fn decode(record: &[u8; RECORD_BYTES]) -> (Identity, ContentDigest) {
         mtime: time(24),
         ctime: time(36),
     };
-    (identity, ContentDigest(record[48..].try_into().expect("32 bytes")))
+    Record {
+        identity,
+        digest: ContentDigest(record[48..80].try_into().expect("32 bytes")),
+        has_xattrs: record[80] != 0,
+    }
 }
 
 fn word(record: &[u8; RECORD_BYTES], at: usize) -> u64 {
@@ -120,21 +130,22 @@ fn word(record: &[u8; RECORD_BYTES], at: usize) -> u64 {
 mod tests {
     use super::*;
 
-    fn identity(inode: u64) -> Identity {
+    fn record(inode: u64) -> Record {
         let time = Timestamp { seconds: -5, nanoseconds: 7 };
-        Identity { device: 1, inode, size_bytes: 3, mtime: time, ctime: time }
+        let identity = Identity { device: 1, inode, size_bytes: 3, mtime: time, ctime: time };
+        Record { identity, digest: ContentDigest([inode as u8; 32]), has_xattrs: inode % 2 == 1 }
     }
 
     #[test]
     fn records_come_back_by_identity() {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("x.stat");
-        let records = (0..100).rev().map(|n| (identity(n), ContentDigest([n as u8; 32]))).collect();
-        StatCache::save(&file, records).unwrap();
+        StatCache::save(&file, (0..100).rev().map(record).collect()).unwrap();
         let cache = StatCache::load(&file);
-        assert_eq!(cache.len(), 100);
-        assert_eq!(cache.get(&identity(42)), Some(ContentDigest([42; 32])));
-        assert_eq!(cache.get(&Identity { size_bytes: 4, ..identity(42) }), None);
+        assert_eq!(cache.iter().count(), 100);
+        assert_eq!(cache.get(&record(42).identity), Some(record(42)));
+        assert_eq!(cache.get(&record(43).identity), Some(record(43)));
+        assert_eq!(cache.get(&Identity { size_bytes: 4, ..record(42).identity }), None);
         assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1, "no temporary file is left");
     }
 
@@ -142,7 +153,7 @@ mod tests {
     fn a_damaged_file_is_an_empty_cache() {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("x.stat");
-        StatCache::save(&file, vec![(identity(1), ContentDigest([1; 32]))]).unwrap();
+        StatCache::save(&file, vec![record(1)]).unwrap();
         let good = std::fs::read(&file).unwrap();
         for at in 0..good.len() {
             let mut bad = good.clone();
@@ -150,6 +161,6 @@ mod tests {
             assert!(StatCache::decode(bad).is_none(), "byte {at}");
             assert!(StatCache::decode(good[..at].to_vec()).is_none(), "cut at {at}");
         }
-        assert_eq!(StatCache::load(&directory.path().join("absent")).len(), 0);
+        assert_eq!(StatCache::load(&directory.path().join("absent")).iter().count(), 0);
     }
 }

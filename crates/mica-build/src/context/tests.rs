@@ -4,6 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use mica_archive::{Timestamp, path};
 
+use super::stat_cache::StatCache;
 use super::*;
 
 /// Makes files (and their directories); all with an old time.
@@ -158,7 +159,8 @@ fn remembered_digests_are_used_and_outdated_ones_dropped() {
         paths.clone().map(|path| context.find(&path).unwrap().unwrap().identity)
     };
     let planted = ContentDigest([7; 32]);
-    StatCache::save(&file, identities.iter().map(|identity| (*identity, planted)).collect()).unwrap();
+    let record = |identity: &Identity| Record { identity: *identity, digest: planted, has_xattrs: false };
+    StatCache::save(&file, identities.iter().map(record).collect()).unwrap();
     let context = LocalContext::open(directory.path(), None, Some(file.clone())).unwrap();
     assert_eq!(context.digests(&paths).unwrap(), [planted, planted]);
     assert_eq!(context.expectation(b"f"), Some(Expectation::Identity(identities[0])));
@@ -178,4 +180,35 @@ fn a_large_tree_is_listed_by_two_threads() {
     let paths: Vec<_> = names.iter().map(|name| name.clone().into_bytes()).collect();
     let digests = context.digests(&paths).unwrap();
     assert!(digests.iter().all(|digest| *digest == ContentDigest::of(b"x")));
+}
+
+#[test]
+fn attributes_are_seen_and_a_change_of_them_alone_as_well() {
+    let directory = context(&[("d/f", "f"), ("plain", "p")]);
+    let root = Root::open(directory.path()).unwrap();
+    for path in [&b"d"[..], b"d/f"] {
+        if root.set_xattr(path, b"user.note", b"one").is_err() {
+            return eprintln!("SKIP: the temporary directory has no extended attributes");
+        }
+    }
+    let state = tempfile::tempdir().unwrap();
+    let file = state.path().join("c.stat");
+    let noted = |path: &[u8]| {
+        let context = LocalContext::open(directory.path(), None, Some(file.clone())).unwrap();
+        let node = context.get(path).unwrap().unwrap();
+        node.xattrs.and_then(|xattrs| xattrs.get(&b"user.note"[..])).cloned()
+    };
+    assert_eq!(noted(b"d").as_deref(), Some(&b"one"[..]));
+    assert_eq!(noted(b"d/f").as_deref(), Some(&b"one"[..]));
+    // As a build leaves it that ran long after the last change.
+    let context = LocalContext::open(directory.path(), None, None).unwrap();
+    let known = [&b"d/f"[..], b"plain"].map(|path| context.find(path).unwrap().unwrap());
+    let digest = ContentDigest([7; 32]);
+    let record =
+        |item: &Item| Record { identity: item.identity, digest, has_xattrs: !item.xattrs.is_empty() };
+    StatCache::save(&file, known.into_iter().map(record).collect()).unwrap();
+    assert_eq!(noted(b"d/f").as_deref(), Some(&b"one"[..]), "known to have attributes, so they are read");
+    assert_eq!(noted(b"plain"), None);
+    root.set_xattr(b"plain", b"user.note", b"two").unwrap();
+    assert_eq!(noted(b"plain").as_deref(), Some(&b"two"[..]), "the change time tells");
 }

@@ -208,7 +208,8 @@ impl Copier<'_, '_> {
             let inode = (stat.st_dev, stat.st_ino);
             if let Some(first) = self.links.get(&inode) {
                 self.writer.replace(target, "link", |root| root.hard_link(first, target))?;
-                return self.writer.own(target, self.ids(&node));
+                self.writer.own_name(target, self.ids(&node));
+                return Ok(());
             }
             self.links.insert(inode, target.to_vec());
         }

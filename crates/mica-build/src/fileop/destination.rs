@@ -295,6 +295,13 @@ impl<'a> Destination<'a> {
         }
     }
 
+    /// Notes the owner of one more name of a file that has its owner: `chown` would clear its capabilities.
+    pub(super) fn own_name(&mut self, path: &[u8], ids: Ids) {
+        if self.owners == OwnerPolicy::Ledger {
+            self.ledger.insert(path.to_vec(), (ids.uid, ids.gid));
+        }
+    }
+
     /// Gives an entry its attributes. Order matters: `chown` clears set-user-id bits and capabilities.
     pub(super) fn dress(&mut self, path: &[u8], attributes: &Attributes<'_>) -> Result<(), FileOpError> {
         self.own(path, attributes.ids)?;

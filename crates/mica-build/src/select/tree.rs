@@ -23,7 +23,7 @@ pub struct Node<'a> {
     pub gid: u32,
     /// Time of the last change.
     pub mtime: Timestamp,
-    /// Extended attributes; local contexts have none.
+    /// Extended attributes that belong into a layer.
     pub xattrs: Option<&'a BTreeMap<Vec<u8>, Vec<u8>>>,
     /// Of a file: the digest of its bytes, if it is known without reading; else see [`Tree::digests`].
     pub digest: Option<ContentDigest>,
