@@ -51,6 +51,8 @@ pub enum BuildContext {
     Directory(PathBuf),
     /// A stream: a tar (then the context), or else the text of a Dockerfile with an empty context (O1).
     Stream(OwnedFd),
+    /// A repository, or a URL whose content is treated like a stream (O1).
+    Remote(String),
 }
 
 /// Where the Dockerfile is.
@@ -62,6 +64,8 @@ pub enum DockerfileSource {
     Path(PathBuf),
     /// A stream: `-f -`.
     Stream(OwnedFd),
+    /// A URL that gives the text.
+    Remote(String),
 }
 
 /// A `--build-context` value (O2).
@@ -69,6 +73,8 @@ pub enum DockerfileSource {
 pub enum NamedContext {
     /// A directory.
     Directory(PathBuf),
+    /// A repository, or a URL.
+    Remote(String),
     /// `docker-image://`: an image of the store.
     Image(Reference),
     /// `oci-layout://path[:tag|@digest]`.

@@ -1,9 +1,10 @@
 //! One build from request to reply.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
 
-use mica_api::{BuildReply, BuildRequest, Cancel, Class, Error, Event, EventSink, NoCache, Output};
+use mica_api::{
+    BuildContext, BuildReply, BuildRequest, Cancel, Class, Error, Event, EventSink, NoCache, Output,
+};
 use mica_dockerfile::{Location, excerpt};
 use mica_frontend::{ConvertError, ConvertRequest, Converted, convert};
 use mica_oci::{ImageId, Platform};
@@ -18,6 +19,7 @@ use crate::lookup::{Known, look_up};
 use crate::operation::Operations;
 use crate::progress::Progress;
 use crate::publish::{ImageDraft, publish_manifest, write_manifest};
+use crate::remote::Remotes;
 use crate::resolve::Bases;
 use crate::{Workshop, check_command, export};
 
@@ -33,12 +35,18 @@ pub fn build(
 ) -> Result<BuildReply, Error> {
     let lease = workshop.store.lease()?;
     let progress = Progress::new(events, workshop.store.create_journal(&lease.id().to_string()).ok());
-    let context = std::mem::replace(&mut request.context, mica_api::BuildContext::Directory(".".into()));
+    let context = std::mem::replace(&mut request.context, BuildContext::Directory(".".into()));
     let dockerfile = std::mem::replace(&mut request.dockerfile, mica_api::DockerfileSource::Default);
-    let mut inputs = load_definition(&progress, || inputs::open(context, dockerfile, &lease, cancel))?;
+    let remotes = Remotes::new(workshop, &lease, &request.secrets, &request.ssh, cancel);
+    let mut inputs = match &context {
+        // what is fetched first has a step of its own
+        BuildContext::Remote(_) => inputs::open(context, dockerfile, &remotes, &progress)?,
+        _ => load_definition(&progress, || inputs::open(context, dockerfile, &remotes, &progress))?,
+    };
     let build = Build { workshop, request: &request, lease: &lease, progress: &progress, cancel };
     let bases = Bases {
         workshop,
+        remotes: &remotes,
         lease: &lease,
         named: &request.named_contexts,
         progress: &progress,
@@ -54,9 +62,11 @@ pub fn build(
             line: Some(warning.location.start),
         });
     }
-    load_ignore(&progress, &inputs);
+    if inputs.source.is_none() {
+        load_ignore(&progress, &inputs);
+    }
     let contexts = LocalContexts::open(&workshop.store, &mut inputs, &request.named_contexts)?;
-    let stack = build.execute(&converted, &inputs, &contexts, &bases.layers.borrow())?;
+    let stack = build.execute(&converted, &inputs, &contexts, &bases)?;
     contexts.save();
     build.finish(converted, &stack)
 }
@@ -113,6 +123,8 @@ impl Build<'_> {
             extra_hosts: &self.request.extra_hosts,
             shm_bytes: self.request.shm_bytes,
             ulimits: &self.request.ulimits,
+            main_context: inputs.source.clone(),
+            context_time: inputs.seconds,
             ..ConvertRequest::new(&inputs.dockerfile)
         };
         convert(&request, bases).map_err(|error| convert_error(&error, inputs))
@@ -132,13 +144,14 @@ impl Build<'_> {
         converted: &Converted,
         inputs: &Inputs,
         contexts: &LocalContexts,
-        bases: &HashMap<mica_oci::Digest, Vec<LayerId>>,
+        bases: &Bases<'_>,
     ) -> Result<Vec<LayerId>, Error> {
         let Some(target) = converted.target else { return Ok(Vec::new()) };
         let runtime = match &self.request.runtime {
             Some(path) => Runtime::External(path.clone()),
             None => self.workshop.runtime.clone(),
         };
+        let begun = bases.remotes.resolve_all(&converted.graph, self.progress);
         let known = self.look_up(&converted.graph, contexts, bases)?;
         // a failing step stops the others of this build, not whatever else the caller's flag guards
         let stop = self.cancel.child();
@@ -147,13 +160,14 @@ impl Build<'_> {
             lease: self.lease,
             graph: &converted.graph,
             contexts,
+            remotes: bases.remotes,
             secrets: &self.request.secrets,
             agents: &self.request.ssh,
             runtime: &runtime,
             progress: self.progress,
             cancel: &stop,
         };
-        Execution::new(operations, known)
+        Execution::new(operations, known, begun, inputs.source.as_ref())
             .run(target)
             .map_err(|failure| step_error(failure, &converted.graph, inputs))
     }
@@ -163,12 +177,12 @@ impl Build<'_> {
         &self,
         graph: &Graph,
         contexts: &LocalContexts,
-        bases: &HashMap<mica_oci::Digest, Vec<LayerId>>,
+        bases: &Bases<'_>,
     ) -> Result<Vec<Known>, Error> {
         let is_local = |op: &Op| matches!(op, Op::Source(SourceOp::Local(local)) if local.name == MAIN);
         let uses_context = graph.iter().any(|(_, vertex)| is_local(&vertex.op));
         let step = uses_context.then(|| self.progress.internal("[internal] load build context"));
-        let known = look_up(self.workshop, graph, contexts, bases, self.lease);
+        let known = look_up(self.workshop, graph, contexts, &bases.layers.borrow(), bases.remotes);
         if let Some(step) = step {
             let bytes = contexts.get(MAIN).map_or(0, crate::context::LocalContext::bytes_hashed);
             step.status("transferring context:", bytes);

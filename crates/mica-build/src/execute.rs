@@ -5,7 +5,9 @@ use std::sync::{Mutex, PoisonError, mpsc};
 use std::thread;
 
 use mica_api::{Class, Error, LogStream};
-use mica_solve::{CacheKey, CopyAction, ExecMount, Input, MountKind, Op, Schedule, Vertex, VertexId};
+use mica_solve::{
+    CacheKey, CopyAction, ExecMount, Input, MountKind, Op, Schedule, SourceOp, Vertex, VertexId,
+};
 use mica_store::{LayerId, LockFile, NewCacheRecord, Waited};
 
 use crate::keys::{KeyKind, Part};
@@ -37,11 +39,20 @@ pub(crate) struct Execution<'a> {
     pub(crate) operations: Operations<'a>,
     pub(crate) known: Vec<Known>,
     outcomes: Mutex<HashMap<VertexId, Outcome>>,
+    /// Steps that began before: sources that had to be asked what they are.
+    begun: Mutex<HashMap<VertexId, Step<'a>>>,
+    /// What has been shown already: the context.
+    shown: Option<&'a SourceOp>,
 }
 
 impl<'a> Execution<'a> {
-    pub(crate) fn new(operations: Operations<'a>, known: Vec<Known>) -> Self {
-        Self { operations, known, outcomes: Mutex::default() }
+    pub(crate) fn new(
+        operations: Operations<'a>,
+        known: Vec<Known>,
+        begun: HashMap<VertexId, Step<'a>>,
+        shown: Option<&'a SourceOp>,
+    ) -> Self {
+        Self { operations, known, outcomes: Mutex::default(), begun: Mutex::new(begun), shown }
     }
 
     /// Makes sure that `target` has a result, and returns its stack.
@@ -61,6 +72,10 @@ impl<'a> Execution<'a> {
         self.tell_known();
         schedule.demand(target);
         self.drive(&mut schedule)?;
+        for (_, step) in self.begun.lock().unwrap_or_else(PoisonError::into_inner).drain() {
+            // nobody needed the files: what was made of them is still there
+            step.cached();
+        }
         let outcome = self.outcome(target);
         outcome.map(|outcome| outcome.layers).ok_or_else(|| Failure {
             vertex: target,
@@ -79,6 +94,9 @@ impl<'a> Execution<'a> {
     /// Shows everything that the cache answers, in the order of the Dockerfile.
     fn tell_known(&self) {
         for (id, vertex) in self.operations.graph.iter() {
+            if matches!(&vertex.op, Op::Source(source) if self.shown == Some(source)) {
+                continue;
+            }
             match &self.known[id.0 as usize] {
                 Known::Image(_) | Known::Vertex { hit: Some(_), .. } => self.start(id, vertex).cached(),
                 _ => {}
@@ -87,6 +105,10 @@ impl<'a> Execution<'a> {
     }
 
     fn start(&self, id: VertexId, vertex: &Vertex) -> Step<'a> {
+        let begun = self.begun.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+        if let Some(step) = begun {
+            return step;
+        }
         let graph = self.operations.graph;
         let inputs = vertex.inputs.iter().map(|input| graph.digest(*input)).collect();
         self.operations.progress.start(graph.digest(id), &*vertex.name, inputs)
@@ -167,7 +189,11 @@ impl<'a> Execution<'a> {
             Known::Failed(error) => return Err(error.clone()),
             _ => return Err(Error::new(Class::Internal, "sources are opened, not run")),
         };
-        let content = self.content_key(vertex)?;
+        let content = match &vertex.op {
+            // what it is was asked before anything ran
+            Op::Source(_) => definition,
+            _ => self.content_key(vertex)?,
+        };
         let renewed = vertex.ignore_cache || self.base_renewed(vertex);
         if renewed {
             let layers = self.make(vertex, step, content, definition)?;

@@ -2,13 +2,16 @@
 
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom};
-use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use mica_api::{BuildContext, Cancel, Class, DockerfileSource, Error};
+use mica_api::{BuildContext, Class, DockerfileSource, Error};
 use mica_dockerfile::ignore::Patterns;
-use mica_store::Lease;
+use mica_solve::{GitSource, HttpSource, Remote, SourceOp};
 use mica_sys::root::Root;
+
+use crate::progress::Progress;
+use crate::remote::Remotes;
 
 /// The most bytes a Dockerfile may have (security.md section 5).
 const DOCKERFILE_LIMIT_BYTES: u64 = 10 << 20;
@@ -30,6 +33,10 @@ pub(crate) struct Inputs {
     pub(crate) ignore: Option<Patterns>,
     /// Bytes of the ignore file, for progress.
     pub(crate) ignore_bytes: u64,
+    /// The repository that is the context; then there is no directory.
+    pub(crate) source: Option<SourceOp>,
+    /// The time of the context if it has one: its commit's, its file's, that of its newest member.
+    pub(crate) seconds: Option<i64>,
 }
 
 /// Opens the sources of a build. Streams are spooled and unpacked into scratch space of the lease.
@@ -39,16 +46,28 @@ pub(crate) struct Inputs {
 pub(crate) fn open(
     context: BuildContext,
     dockerfile: DockerfileSource,
-    lease: &Lease,
-    cancel: &Cancel,
+    remotes: &Remotes<'_>,
+    progress: &Progress<'_>,
 ) -> Result<Inputs, Error> {
     match context {
-        BuildContext::Directory(directory) => from_directory(directory, dockerfile),
-        BuildContext::Stream(stream) => from_stream(stream, dockerfile, lease, cancel),
+        BuildContext::Directory(directory) => from_directory(directory, dockerfile, remotes),
+        BuildContext::Stream(stream) => from_stream(File::from(stream), dockerfile, remotes),
+        BuildContext::Remote(url) => match Remote::parse_context(&url) {
+            Ok(Some(Remote::Git(git))) => from_repository(git, &url, dockerfile, remotes, progress),
+            Ok(Some(Remote::Http(http))) => from_url(&http, dockerfile, remotes, progress),
+            Ok(None) => Err(Error::new(Class::Invalid, format!("{url} is neither a URL nor a repository"))),
+            Err(error) => {
+                Err(Error::new(Class::Invalid, format!("invalid build context {url}")).why(error.to_string()))
+            }
+        },
     }
 }
 
-fn from_directory(directory: PathBuf, source: DockerfileSource) -> Result<Inputs, Error> {
+fn from_directory(
+    directory: PathBuf,
+    source: DockerfileSource,
+    remotes: &Remotes<'_>,
+) -> Result<Inputs, Error> {
     let root = Root::open(&directory).map_err(|error| no_context(&directory, &error))?;
     let (file_name, bytes, ignore) = match source {
         DockerfileSource::Default => {
@@ -60,7 +79,8 @@ fn from_directory(directory: PathBuf, source: DockerfileSource) -> Result<Inputs
             let (bytes, ignore) = dockerfile_at(&path)?;
             (display_name(&path), bytes, ignore)
         }
-        DockerfileSource::Stream(stream) => ("Dockerfile".to_owned(), read_stream(stream)?, None),
+        DockerfileSource::Stream(stream) => ("Dockerfile".to_owned(), read_stream(stream.into())?, None),
+        DockerfileSource::Remote(url) => ("Dockerfile".to_owned(), download(&url, remotes)?, None),
     };
     let ignore = match ignore {
         Some(bytes) => Some(bytes),
@@ -68,7 +88,7 @@ fn from_directory(directory: PathBuf, source: DockerfileSource) -> Result<Inputs
     };
     let ignore_bytes = ignore.as_ref().map_or(2, |bytes| bytes.len() as u64);
     let ignore = ignore.map(|bytes| Patterns::parse(&bytes)).transpose().map_err(bad_ignore)?;
-    Ok(Inputs { directory, file_name, dockerfile: bytes, ignore, ignore_bytes })
+    Ok(Inputs { directory, file_name, dockerfile: bytes, ignore, ignore_bytes, source: None, seconds: None })
 }
 
 fn no_context(directory: &Path, error: &io::Error) -> Error {
@@ -151,9 +171,9 @@ fn display_name(path: &Path) -> String {
     path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
 }
 
-fn read_stream(stream: OwnedFd) -> Result<Vec<u8>, Error> {
+fn read_stream(stream: File) -> Result<Vec<u8>, Error> {
     let mut bytes = Vec::new();
-    File::from(stream)
+    stream
         .take(DOCKERFILE_LIMIT_BYTES + 1)
         .read_to_end(&mut bytes)
         .map_err(|error| unreadable_dockerfile("-", &error))?;
@@ -166,57 +186,142 @@ fn read_stream(stream: OwnedFd) -> Result<Vec<u8>, Error> {
     Ok(bytes)
 }
 
-/// `-`: a tar is the context; anything else is the text of a Dockerfile with an empty context.
-fn from_stream(
-    stream: OwnedFd,
-    source: DockerfileSource,
-    lease: &Lease,
-    cancel: &Cancel,
+/// A repository: its files are a source of the graph; only the Dockerfile is read here.
+fn from_repository(
+    git: GitSource,
+    url: &str,
+    dockerfile: DockerfileSource,
+    remotes: &Remotes<'_>,
+    progress: &Progress<'_>,
 ) -> Result<Inputs, Error> {
-    let failed = |error: io::Error| {
-        Error::new(Class::of_io(&error), "cannot read the build context from the stream")
-            .why(error.to_string())
+    let title = format!("[internal] load git source {url}");
+    let step = progress.internal(&*title);
+    let source = SourceOp::Git(git);
+    let hit = match remotes.layers(&source, &title) {
+        Ok((_, hit)) => hit,
+        Err(error) => {
+            step.failed(error.to_string());
+            return Err(error);
+        }
     };
-    let scratch = lease.scratch()?;
+    step.done();
+    let seconds = Some(remotes.git_time(&source)?);
+    let mounted = remotes.workshop.mount(&hit.layers, remotes.lease)?;
+    let (file_name, dockerfile) = dockerfile_inside(mounted.root(), dockerfile, remotes)?;
+    let directory = remotes.lease.scratch()?;
+    let source = Some(source);
+    Ok(Inputs { directory, file_name, dockerfile, ignore: None, ignore_bytes: 2, source, seconds })
+}
+
+/// A URL: what it gives is treated like a stream.
+fn from_url(
+    http: &HttpSource,
+    dockerfile: DockerfileSource,
+    remotes: &Remotes<'_>,
+    progress: &Progress<'_>,
+) -> Result<Inputs, Error> {
+    let title = format!("[internal] load remote build context {}", http.url);
+    let step = progress.internal(&*title);
+    let source = SourceOp::Http(http.clone());
+    let (resolved, hit) = match remotes.layers(&source, &title) {
+        Ok(found) => found,
+        Err(error) => {
+            step.failed(error.to_string());
+            return Err(error);
+        }
+    };
+    step.done();
+    let mounted = remotes.workshop.mount(&hit.layers, remotes.lease)?;
+    let file = mounted.root().open_file(http.file_name.as_bytes()).map_err(unreadable_stream)?;
+    let inputs = from_stream(file, dockerfile, remotes)?;
+    Ok(Inputs { seconds: resolved.seconds.or(inputs.seconds), ..inputs })
+}
+
+/// The Dockerfile of a context that is not the client's.
+fn dockerfile_inside(
+    root: &Root,
+    source: DockerfileSource,
+    remotes: &Remotes<'_>,
+) -> Result<(String, Vec<u8>), Error> {
+    match source {
+        DockerfileSource::Default => default_dockerfile(root).map(|(name, bytes)| (name.to_owned(), bytes)),
+        DockerfileSource::Path(path) => {
+            let name = display_name(&path);
+            let bytes = root.read(path.as_os_str().as_encoded_bytes(), DOCKERFILE_LIMIT_BYTES);
+            Ok((name.clone(), bytes.map_err(|error| unreadable_dockerfile(&name, &error))?))
+        }
+        DockerfileSource::Stream(stream) => Ok(("Dockerfile".to_owned(), read_stream(stream.into())?)),
+        DockerfileSource::Remote(url) => Ok(("Dockerfile".to_owned(), download(&url, remotes)?)),
+    }
+}
+
+/// `-f URL`.
+fn download(url: &str, remotes: &Remotes<'_>) -> Result<Vec<u8>, Error> {
+    let http = HttpSource::new(url);
+    let (_, hit) = remotes.layers(&SourceOp::Http(http.clone()), url)?;
+    let mounted = remotes.workshop.mount(&hit.layers, remotes.lease)?;
+    let bytes = mounted.root().read(http.file_name.as_bytes(), DOCKERFILE_LIMIT_BYTES);
+    bytes.map_err(|error| unreadable_dockerfile(url, &error))
+}
+
+fn unreadable_stream(error: io::Error) -> Error {
+    Error::new(Class::of_io(&error), "cannot read the build context from the stream").why(error.to_string())
+}
+
+/// `-`: a tar is the context; anything else is the text of a Dockerfile with an empty context.
+fn from_stream(mut stream: File, source: DockerfileSource, remotes: &Remotes<'_>) -> Result<Inputs, Error> {
+    let failed = unreadable_stream;
+    let scratch = remotes.lease.scratch()?;
     let mut spool = File::options()
         .read(true)
         .write(true)
         .create_new(true)
         .open(scratch.join("spool"))
         .map_err(failed)?;
-    io::copy(&mut File::from(stream), &mut spool).map_err(failed)?;
+    io::copy(&mut stream, &mut spool).map_err(failed)?;
     spool.seek(SeekFrom::Start(0)).map_err(failed)?;
     let directory = scratch.join("context");
     std::fs::create_dir(&directory).map_err(failed)?;
     if !mica_archive::is_tar(&mut spool).map_err(failed)? {
         spool.seek(SeekFrom::Start(0)).map_err(failed)?;
-        let dockerfile = read_stream(spool.into())?;
+        let dockerfile = read_stream(spool)?;
         return Ok(Inputs {
             directory,
             file_name: "Dockerfile".to_owned(),
             dockerfile,
             ignore: None,
             ignore_bytes: 2,
+            source: None,
+            seconds: None,
         });
     }
     spool.seek(SeekFrom::Start(0)).map_err(failed)?;
     let root = Root::open(&directory).map_err(failed)?;
     let options = mica_archive::ExtractOptions::default();
-    mica_archive::extract(&spool, &root, &options, &|| cancel.is_cancelled()).map_err(|error| {
+    mica_archive::extract(&spool, &root, &options, &|| remotes.cancel.is_cancelled()).map_err(|error| {
         Error::new(Class::Corrupt, "cannot unpack the build context").why(error.to_string())
     })?;
-    let (file_name, dockerfile) = match source {
-        DockerfileSource::Default => {
-            default_dockerfile(&root).map(|(name, bytes)| (name.to_owned(), bytes))?
+    if matches!(source, DockerfileSource::Stream(_)) {
+        return Err(Error::new(Class::Invalid, "can't use stdin for both build context and dockerfile"));
+    }
+    let (file_name, dockerfile) = dockerfile_inside(&root, source, remotes)?;
+    let seconds = newest_below(&directory).map_err(failed)?;
+    Ok(Inputs { directory, file_name, dockerfile, ignore: None, ignore_bytes: 2, source: None, seconds })
+}
+
+/// The newest time below a directory that this process has unpacked.
+fn newest_below(directory: &Path) -> io::Result<Option<i64>> {
+    let mut waiting = vec![directory.to_owned()];
+    let mut newest = None;
+    while let Some(directory) = waiting.pop() {
+        for entry in std::fs::read_dir(directory)? {
+            let entry = entry?;
+            let metadata = entry.metadata()?;
+            newest = newest.max(Some(metadata.mtime()));
+            if metadata.is_dir() {
+                waiting.push(entry.path());
+            }
         }
-        DockerfileSource::Path(path) => {
-            let name = display_name(&path);
-            let bytes = root.read(path.as_os_str().as_encoded_bytes(), DOCKERFILE_LIMIT_BYTES);
-            (name.clone(), bytes.map_err(|error| unreadable_dockerfile(&name, &error))?)
-        }
-        DockerfileSource::Stream(_) => {
-            return Err(Error::new(Class::Invalid, "can't use stdin for both build context and dockerfile"));
-        }
-    };
-    Ok(Inputs { directory, file_name, dockerfile, ignore: None, ignore_bytes: 2 })
+    }
+    Ok(newest)
 }

@@ -23,6 +23,7 @@ mod lookup;
 mod operation;
 mod progress;
 mod publish;
+mod remote;
 mod resolve;
 pub mod select;
 mod ssh;

@@ -10,6 +10,7 @@ use mica_store::{LayerId, Lease};
 use crate::Workshop;
 use crate::contexts::LocalContexts;
 use crate::keys::{self, KeyKind, Part};
+use crate::remote::Remotes;
 use crate::select::{Tree, select, selection_digest};
 
 /// A result of the cache.
@@ -58,8 +59,9 @@ pub(crate) fn look_up(
     graph: &Graph,
     contexts: &LocalContexts,
     bases: &HashMap<Digest, Vec<LayerId>>,
-    lease: &Lease,
+    remotes: &Remotes<'_>,
 ) -> Result<Vec<Known>, Error> {
+    let lease = remotes.lease;
     let mut known: Vec<Known> = Vec::with_capacity(graph.len());
     // Behind a step that has to run again only contents can tell: a definition would hide the step.
     let mut behind: Vec<bool> = Vec::with_capacity(graph.len());
@@ -71,6 +73,13 @@ pub(crate) fn look_up(
                 let layers = bases.get(manifest).cloned().unwrap_or_default();
                 Known::Image(Hit { key: keys::image(manifest), layers })
             }
+            Op::Source(source @ (SourceOp::Http(_) | SourceOp::Git(_))) => match remotes.resolve(source) {
+                Ok(resolved) => {
+                    let hit = find(workshop, resolved.key, lease)?;
+                    Known::Vertex { definition: resolved.key, hit }
+                }
+                Err(error) => Known::Failed(error),
+            },
             _ => match definition_key(graph, vertex, &known, contexts) {
                 Ok(definition) => {
                     let hit =

@@ -7,11 +7,13 @@ use mica_api::{Cancel, NamedContext as Given};
 use mica_distribution::{Directory, FoundImage, read_images};
 use mica_frontend::{NamedContext, ResolveError, ResolvedBase, Resolver};
 use mica_oci::{Digest, Document, ImageConfig, Manifest, Platform, Reference};
+use mica_solve::{Remote, SourceOp};
 use mica_store::{LayerId, Lease, StoreError};
 
 use crate::Workshop;
 use crate::intake::bring_in;
 use crate::progress::Progress;
+use crate::remote::Remotes;
 
 /// The most bytes an image config may have (security.md section 5).
 const CONFIG_LIMIT_BYTES: u64 = 8 << 20;
@@ -21,6 +23,7 @@ pub(crate) struct Bases<'a> {
     pub(crate) workshop: &'a Workshop,
     pub(crate) lease: &'a Lease,
     pub(crate) named: &'a [(String, Given)],
+    pub(crate) remotes: &'a Remotes<'a>,
     pub(crate) progress: &'a Progress<'a>,
     pub(crate) cancel: &'a Cancel,
     pub(crate) known: RefCell<HashMap<(String, Platform), ResolvedBase>>,
@@ -38,6 +41,18 @@ impl Resolver for Bases<'_> {
         };
         match given {
             Given::Directory(_) => Ok(Some(NamedContext::Local { name: key.clone() })),
+            Given::Remote(url) => {
+                let remote =
+                    Remote::parse_context(url).map_err(|error| ResolveError::caused_by(&**url, error))?;
+                let source = match remote {
+                    Some(Remote::Http(http)) => SourceOp::Http(http),
+                    Some(Remote::Git(git)) => SourceOp::Git(git),
+                    None => {
+                        return Err(ResolveError::new(format!("{url} is neither a URL nor a repository")));
+                    }
+                };
+                Ok(Some(NamedContext::Remote { url: url.clone(), source }))
+            }
             Given::Image(reference) => {
                 self.image(&reference.to_string(), platform).map(Box::new).map(NamedContext::Image).map(Some)
             }
@@ -70,6 +85,20 @@ impl Resolver for Bases<'_> {
                 step.failed(error.to_string());
                 Err(error)
             }
+        }
+    }
+
+    fn time(&self, source: &SourceOp) -> Result<Option<i64>, ResolveError> {
+        self.time_of(source).map_err(|error| ResolveError::new(error.to_string()))
+    }
+}
+
+impl Bases<'_> {
+    fn time_of(&self, source: &SourceOp) -> Result<Option<i64>, mica_api::Error> {
+        match source {
+            SourceOp::Git(_) => self.remotes.git_time(source).map(Some),
+            SourceOp::Http(_) => Ok(self.remotes.resolve(source)?.seconds),
+            SourceOp::Image { .. } | SourceOp::Local(_) => Ok(None),
         }
     }
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use mica_api::Error;
 use mica_archive::{Table, View};
+use mica_distribution::HttpClient;
 use mica_runtime::{Ids, Runtime};
 use mica_snapshot::{Driver, LayerDir, Mounted};
 use mica_store::{LayerId, Lease, Store, StoreError};
@@ -21,6 +22,8 @@ pub struct Workshop {
     pub devices: bool,
     /// What runs containers, unless a request says otherwise.
     pub runtime: Runtime,
+    /// What fetches from web servers.
+    pub http: Arc<HttpClient>,
 }
 
 impl Workshop {

@@ -6,9 +6,11 @@
 mod archive;
 mod files;
 mod found;
+mod http;
 
 pub use archive::{
     ArchiveBlob, ArchiveError, ArchiveImage, ArchiveKind, BlobBody, Producer, write_archive, write_layout,
 };
 pub use files::{Directory, FilesError, ImageFiles, OpenFile, TarFile};
 pub use found::{FoundImage, FoundLayer, FoundManifest, ReadError, read_images};
+pub use http::{HttpClient, HttpError, HttpResponse, Proxies};

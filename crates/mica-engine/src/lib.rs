@@ -12,4 +12,5 @@ mod times;
 mod transfer;
 
 pub use entry::{Caller, Mode, enter};
-pub use local::LocalEngine;
+pub use local::{LocalEngine, Proxies};
+pub use mica_archive::is_tar;

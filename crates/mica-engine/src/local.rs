@@ -11,6 +11,8 @@ use mica_api::{
     Result, RunIo, RunRequest, SaveImages, SystemInfo, SystemPrune, VersionInfo,
 };
 use mica_build::Workshop;
+use mica_distribution::HttpClient;
+pub use mica_distribution::Proxies;
 use mica_runtime::{Ids, Runtime};
 use mica_snapshot::{Copy, Driver, Overlay};
 use mica_store::{DriverKind, Store};
@@ -32,7 +34,7 @@ impl LocalEngine {
     ///
     /// # Errors
     /// When the store cannot be opened by this process.
-    pub fn open(root: &Path, mode: Mode, version: &'static str) -> Result<Self> {
+    pub fn open(root: &Path, mode: Mode, version: &'static str, proxies: Proxies) -> Result<Self> {
         let store = open_store(root, &mode, |user| mica_snapshot::overlay_works(root, user))?;
         let driver: Arc<dyn Driver> = match store.flavour().driver {
             DriverKind::OverlayTrusted => Arc::new(Overlay::new(false)),
@@ -45,7 +47,8 @@ impl LocalEngine {
             IdMode::SingleId => Ids::Single,
         };
         let devices = ids == Ids::Root;
-        let workshop = Workshop { store, driver, ids, devices, runtime: Runtime::Own };
+        let http = Arc::new(HttpClient::new(proxies));
+        let workshop = Workshop { store, driver, ids, devices, runtime: Runtime::Own, http };
         Ok(Self { workshop, mode, version })
     }
 

@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use mica_dockerfile::expand::Environment;
-use mica_dockerfile::{DidYouMean, Dockerfile, GlobalArg};
+use mica_dockerfile::{Command, DidYouMean, Dockerfile, GlobalArg, Instruction, Stage};
 use mica_oci::Platform;
+use mica_solve::{Remote, SourceOp};
 
-use crate::{ConvertError, ConvertRequest, Problem, Resolver};
+use crate::{ConvertError, ConvertRequest, NamedContext, Problem, Resolver};
 
 /// The argument that fixes the times of what a build makes.
 const EPOCH: &str = "SOURCE_DATE_EPOCH";
@@ -173,17 +174,43 @@ fn named_epoch(
     let context = resolver.named_context(name, &request.platform).map_err(|source| {
         Problem::Unresolved { name: name.to_owned(), source, suggestion: DidYouMean::default() }.nowhere()
     })?;
-    if context.is_some() {
+    match context {
+        Some(NamedContext::Remote { source, .. }) => {
+            return time_of(resolver, name, &source).map_err(Problem::nowhere);
+        }
         // A directory has no time of its own, and an image is no source either.
-        return Ok(None);
+        Some(NamedContext::Local { .. } | NamedContext::Image(_)) => return Ok(None),
+        None => {}
     }
     let stage = dockerfile
         .stages
         .iter()
         .find(|stage| stage.name.as_deref().is_some_and(|n| n.eq_ignore_ascii_case(name)));
     match stage {
-        Some(stage) => Err(Problem::RemoteAdd(format!("SOURCE_DATE_EPOCH={name}")).at(stage.origin.location)),
+        Some(stage) => {
+            let at = stage.origin.location;
+            let source = only_remote_add(stage).ok_or_else(|| Problem::Epoch(name.to_owned()).at(at))?;
+            time_of(resolver, name, &source).map_err(|problem| problem.at(at))
+        }
         None => Err(Problem::Epoch(name.to_owned()).nowhere()),
+    }
+}
+
+fn time_of(resolver: &dyn Resolver, name: &str, source: &SourceOp) -> Result<Option<i64>, Problem> {
+    resolver.time(source).map_err(|source| Problem::Unresolved {
+        name: name.to_owned(),
+        source,
+        suggestion: DidYouMean::default(),
+    })
+}
+
+/// What a stage has that is `FROM scratch` and one ADD of something remote.
+fn only_remote_add(stage: &Stage) -> Option<SourceOp> {
+    let [Command { instruction: Instruction::Add(add), .. }] = stage.commands.as_slice() else { return None };
+    let [source] = add.sources.as_slice() else { return None };
+    match Remote::parse(source).ok()?? {
+        Remote::Http(http) => Some(SourceOp::Http(http)),
+        Remote::Git(git) => Some(SourceOp::Git(git)),
     }
 }
 

@@ -46,7 +46,9 @@ pub fn convert(request: &ConvertRequest<'_>, resolver: &dyn Resolver) -> Result<
     refuse_custom_frontend(request, &dockerfile)?;
     let arguments = Arguments::collect(request, &dockerfile, resolver)?;
     let plan = plan::plan(request, &dockerfile, &arguments, resolver)?;
-    let seconds = arguments.epoch.or(request.context_time).unwrap_or(0);
+    // a commit has one time; that of a tar's newest member or of a download is only for those who ask for it (G11a)
+    let commit = request.context_time.filter(|_| request.main_context.is_some());
+    let seconds = arguments.epoch.or(commit).unwrap_or(0);
     let converter = Converter {
         request,
         dockerfile: &dockerfile,
@@ -167,7 +169,10 @@ impl Converter<'_> {
     }
 
     fn steps(&self, index: usize, planned: &Planned<'_>) -> Steps {
-        let from = matches!(planned.base, Base::Source(Source::Local { .. } | Source::Image(_)));
+        let from = matches!(
+            planned.base,
+            Base::Source(Source::Local { .. } | Source::Remote { .. } | Source::Image(_))
+        );
         let commands = planned.triggers.iter().chain(&planned.stage.commands);
         let total = usize::from(from) + commands.filter(|command| title::is_step(command)).count();
         let stage = (!self.single).then(|| plan::display_name(planned.stage, index));
@@ -188,6 +193,10 @@ impl Converter<'_> {
             Source::Local { name } => {
                 self.local_stage(name, platform, format!("{}FROM {name}", steps.next()), location)
             }
+            Source::Remote { url, source } => {
+                let title = format!("{}FROM {url}", steps.next());
+                self.remote_stage(url, source, platform, title, location)
+            }
             Source::Image(image) => {
                 let name = format!("{}FROM {}", steps.next(), image.reference);
                 self.image_stage(image, platform, name, Some(location))
@@ -204,6 +213,10 @@ impl Converter<'_> {
                 let location = planned.stage.origin.location;
                 self.local_stage(context, platform, format!("[context {name}] copy"), location)
             }
+            Source::Remote { url, source } => {
+                let title = format!("[context {name}] {url}");
+                self.remote_stage(url, source, platform, title, planned.stage.origin.location)
+            }
             Source::Image(image) => {
                 let platform = if image.config.os.is_empty() { platform } else { image.config.platform() };
                 self.image_stage(image, platform, format!("[context {name}] {}", image.reference), None)
@@ -218,6 +231,22 @@ impl Converter<'_> {
         let mut config = ImageConfig::scratch(&platform);
         config.created = Some(history::timestamp(self.seconds));
         history::complete(&mut config, 1, &format!("FROM {context}"));
+        StageState::from_base(Some(root), config, platform)
+    }
+
+    /// A repository or a file as a base: one layer with it.
+    fn remote_stage(
+        &mut self,
+        url: &str,
+        source: &SourceOp,
+        platform: Platform,
+        title: String,
+        at: Location,
+    ) -> StageState {
+        let root = self.source(source, title, Some(at));
+        let mut config = ImageConfig::scratch(&platform);
+        config.created = Some(history::timestamp(self.seconds));
+        history::complete(&mut config, 1, &format!("FROM {url}"));
         StageState::from_base(Some(root), config, platform)
     }
 
@@ -245,18 +274,27 @@ impl Converter<'_> {
         if image.layers_count == 0 {
             return None;
         }
-        let op = Op::Source(SourceOp::Image {
+        let source = SourceOp::Image {
             reference: image.reference.clone(),
             manifest: image.manifest.clone(),
             platform: platform.normalised(),
-        });
-        let lines = location.map(|location| (location.start, location.end));
-        Some(self.graph.add(Vertex { op, inputs: Vec::new(), name, ignore_cache: false, lines }))
+        };
+        Some(self.source(&source, name, location))
     }
 
     /// The main build context.
     pub(crate) fn main_context(&mut self) -> VertexId {
-        self.local(MAIN_CONTEXT)
+        match &self.request.main_context {
+            Some(source) => self.source(source, "[internal] load remote build context".to_owned(), None),
+            None => self.local(MAIN_CONTEXT),
+        }
+    }
+
+    /// The vertex of something that is no directory of the client.
+    pub(crate) fn source(&mut self, source: &SourceOp, name: String, at: Option<Location>) -> VertexId {
+        let lines = at.map(|at| (at.start, at.end));
+        let op = Op::Source(source.clone());
+        self.graph.add(Vertex { op, inputs: Vec::new(), name, ignore_cache: false, lines })
     }
 
     fn local(&mut self, name: &str) -> VertexId {
@@ -265,8 +303,7 @@ impl Converter<'_> {
         } else {
             format!("[context {name}] load from client")
         };
-        let op = Op::Source(SourceOp::Local(LocalSource { name: name.to_owned() }));
-        self.graph.add(Vertex { op, inputs: Vec::new(), name: title, ignore_cache: false, lines: None })
+        self.source(&SourceOp::Local(LocalSource { name: name.to_owned() }), title, None)
     }
 
     /// A root file system with all files of a directory of the client.
@@ -305,6 +342,9 @@ impl Converter<'_> {
         let files = match plan::source(self.resolver, from, &platform, names)? {
             Source::Scratch => None,
             Source::Local { name } => Some(self.local(&name)),
+            Source::Remote { url, source } => {
+                Some(self.source(&source, format!("[context {from}] {url}"), None))
+            }
             Source::Image(image) => self.image(&image, &platform, format!("FROM {}", image.reference), None),
         };
         self.external.insert(from.to_owned(), files);

@@ -8,6 +8,7 @@ use mica_dockerfile::expand::ExpandError;
 use mica_dockerfile::mounts::MountError;
 use mica_dockerfile::ports::PortError;
 use mica_dockerfile::{DidYouMean, InvalidSignal, Location, ParseError, ParseErrorKind};
+use mica_solve::RemoteError;
 
 use crate::ResolveError;
 
@@ -132,9 +133,12 @@ pub enum Problem {
     /// A4.
     #[error("checksum requires HTTP(S) or Git sources")]
     ChecksumOfLocal,
-    /// Section 3.4 A3-A5.
-    #[error("ADD of remote sources is not supported yet: {0}")]
-    RemoteAdd(String),
+    /// A5.
+    #[error(transparent)]
+    Remote(#[from] RemoteError),
+    /// A4.
+    #[error("invalid checksum {0:?}")]
+    Checksum(String),
     /// V21.
     #[error("invalid SOURCE_DATE_EPOCH: {0}")]
     Epoch(String),

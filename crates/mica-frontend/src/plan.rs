@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use mica_dockerfile::{Command, DidYouMean, Dockerfile, Instruction, Location, Stage};
 use mica_oci::{Platform, Reference};
+use mica_solve::SourceOp;
 
 use crate::arguments::Arguments;
 use crate::{
@@ -42,6 +43,13 @@ pub(crate) enum Source {
     Local {
         /// Name of the context.
         name: String,
+    },
+    /// A named context that is a file of a web server, or a repository.
+    Remote {
+        /// As it is shown.
+        url: String,
+        /// What it is.
+        source: SourceOp,
     },
     /// An image.
     Image(Box<ResolvedBase>),
@@ -302,7 +310,7 @@ impl<'a> Planner<'a, '_> {
             source(self.resolver, &header.base, wanted, names).map_err(|problem| problem.at(location))?;
         let triggers = match &source {
             Source::Image(image) => parse_triggers(&image.config.config.on_build, location)?,
-            Source::Scratch | Source::Local { .. } => Vec::new(),
+            Source::Scratch | Source::Local { .. } | Source::Remote { .. } => Vec::new(),
         };
         Ok(Planned { stage, platform, base: Base::Source(source), triggers })
     }
@@ -339,6 +347,7 @@ impl From<NamedContext> for Source {
         match context {
             NamedContext::Local { name } => Self::Local { name },
             NamedContext::Image(image) => Self::Image(image),
+            NamedContext::Remote { url, source } => Self::Remote { url, source },
         }
     }
 }

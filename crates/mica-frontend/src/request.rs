@@ -1,7 +1,7 @@
 //! What is to be converted, and how.
 
 use mica_oci::Platform;
-use mica_solve::NetworkMode;
+use mica_solve::{NetworkMode, SourceOp};
 
 /// A Dockerfile and everything of the command line that changes what it means (build.md 6.4).
 #[derive(Debug, Clone)]
@@ -26,7 +26,10 @@ pub struct ConvertRequest<'a> {
     pub no_cache: NoCache<'a>,
     /// The client's own SOURCE_DATE_EPOCH; a build argument of that name comes first (V21).
     pub epoch: Option<i64>,
-    /// The newest commit of a git context, in seconds: the time of new things without an epoch (G11a).
+    /// A main build context that is not a directory of the client: a repository.
+    pub main_context: Option<SourceOp>,
+    /// The time of the context if it has one (V21), in seconds; that of a repository is also the time of new things
+    /// without an epoch (G11a).
     pub context_time: Option<i64>,
     /// `--network`, for every RUN without its own; the caller has checked that it is allowed.
     pub network: NetworkMode,
@@ -54,6 +57,7 @@ impl<'a> ConvertRequest<'a> {
             labels: &[],
             no_cache: NoCache::Off,
             epoch: None,
+            main_context: None,
             context_time: None,
             network: NetworkMode::Default,
             allow_host_network: false,

@@ -3,6 +3,7 @@
 use std::error::Error;
 
 use mica_oci::{Digest, ImageConfig, Platform};
+use mica_solve::SourceOp;
 
 /// Finds base images and named contexts. Asked only for stages that are needed (F9).
 pub trait Resolver {
@@ -19,6 +20,12 @@ pub trait Resolver {
     /// # Errors
     /// There is no such image, or none for this platform.
     fn image(&self, reference: &str, platform: &Platform) -> Result<ResolvedBase, ResolveError>;
+
+    /// The time of a source beyond the machine, in seconds: when its commit was made, when its file was changed last.
+    ///
+    /// # Errors
+    /// The source cannot be had.
+    fn time(&self, source: &SourceOp) -> Result<Option<i64>, ResolveError>;
 }
 
 /// What a `--build-context` stands for.
@@ -31,6 +38,13 @@ pub enum NamedContext {
     },
     /// An image.
     Image(Box<ResolvedBase>),
+    /// A file of a web server, or a repository.
+    Remote {
+        /// As it is shown.
+        url: String,
+        /// What it is.
+        source: SourceOp,
+    },
 }
 
 /// An image with its config.

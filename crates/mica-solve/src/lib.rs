@@ -7,6 +7,7 @@
 mod graph;
 mod key;
 mod op;
+mod remote;
 mod schedule;
 
 pub use graph::{Edge, Graph, Vertex, VertexId};
@@ -15,4 +16,5 @@ pub use op::{
     CacheSharing, CopyAction, ExecMount, ExecOp, FileAction, FileOp, Input, LocalSource, MakeDirectory,
     MakeFile, ModeChange, MountKind, NetworkMode, Op, Owner, OwnerId, SecretEnv, SourceOp,
 };
+pub use remote::{GitSource, GitTime, HttpSource, Remote, RemoteError, is_commit};
 pub use schedule::{Schedule, VertexState};

@@ -4,6 +4,8 @@
 use mica_oci::{Digest, Platform};
 use serde::{Deserialize, Serialize};
 
+use crate::{GitSource, HttpSource};
+
 /// One operation.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[expect(clippy::large_enum_variant, reason = "a graph has hundreds of these, not millions")]
@@ -32,6 +34,10 @@ pub enum SourceOp {
     },
     /// A directory of the client: the build context or a named one.
     Local(LocalSource),
+    /// A file from a web server.
+    Http(HttpSource),
+    /// A commit of a git repository.
+    Git(GitSource),
 }
 
 /// A directory of the client. Its key is the content of the paths that a consumer selects, never its name.

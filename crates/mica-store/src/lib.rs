@@ -26,6 +26,7 @@ mod db;
 mod durable;
 mod error;
 mod fault;
+mod fetched;
 mod files;
 mod flavour;
 mod form;
@@ -38,6 +39,7 @@ mod layer;
 pub mod layout;
 mod lease;
 mod lock;
+mod migrate;
 mod store;
 mod volume;
 
@@ -47,6 +49,7 @@ pub use check::{CheckMode, CheckReport, Finding, Outcome, Problem};
 pub use container::{ContainerRecord, NewContainer};
 pub use content::{Ingest, VerifiedBlob};
 pub use error::{CommitError, ContainerError, ImageError, OpenError, StoreError};
+pub use fetched::Fetched;
 pub use flavour::{DriverKind, Flavour, IdMap, Mismatch, SCHEMA};
 pub use form::RemoteForm;
 pub use gc::{

@@ -1,4 +1,4 @@
--- Schema 1. Digests are text, layer IDs 16 bytes, times nanoseconds since 1970.
+-- Schema 2. A change here is also a step in migrate.rs. Digests are text, layer IDs 16 bytes, times nanoseconds since 1970.
 -- `unsynced` is the boot token of rows whose files are not on the disk yet (db.rs); NULL once they are.
 -- AUTOINCREMENT where a sync marks "everything up to here": a number must never be used twice.
 
@@ -93,6 +93,14 @@ CREATE TABLE cache_layers(
   PRIMARY KEY(record, position)
 ) WITHOUT ROWID;
 CREATE INDEX cache_layers_layer ON cache_layers(layer);
+
+-- What a URL answered last, so that the next request can be a conditional one.
+CREATE TABLE fetched(
+  url TEXT PRIMARY KEY,
+  etag TEXT,
+  last_modified TEXT,
+  content BLOB NOT NULL
+) WITHOUT ROWID;
 
 CREATE TABLE containers(
   id TEXT PRIMARY KEY,

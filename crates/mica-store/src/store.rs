@@ -20,6 +20,7 @@ use crate::error::{IoContext as _, OpenError, StoreError};
 use crate::flavour::{Flavour, Mismatch, SCHEMA, StoreFile, StoreFileError};
 use crate::layout::StateDir;
 use crate::lock::Lock;
+use crate::migrate::migrate;
 use crate::{LayerId, LeaseId, files};
 
 /// An open store: cheap to clone, usable from every thread.
@@ -46,7 +47,7 @@ impl Store {
     /// [`OpenError::Flavour`] if it was made for another kind of process; nothing is written then.
     pub fn open(root: &Path, flavour: &Flavour) -> Result<Self, OpenError> {
         let state = StateDir::new(root);
-        let file = match load(&state)? {
+        let mut file = match load(&state)? {
             Some(file) => file,
             None => create(&state, flavour)?,
         };
@@ -62,6 +63,7 @@ impl Store {
         if found > SCHEMA {
             return Err(OpenError::Newer { root: root.to_owned(), found, known: SCHEMA });
         }
+        migrate(&state, &database, &mut file)?;
         let inner = Inner {
             boot: BootToken::current(&root_directory),
             state,

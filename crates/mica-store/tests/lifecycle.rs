@@ -8,8 +8,9 @@ use std::io::{Read as _, Write as _};
 use mica_api::Fault as _;
 use mica_oci::{Descriptor, Digest};
 use mica_store::{
-    CommitError, ContainerError, ContainerId, GcRequest, ImageError, NewCacheRecord, NewContainer, OpenError,
-    PruneCache, PruneImages, PruneVolumes, RemoteForm, Removal, Sharing, Store, StoreError, Waited,
+    CommitError, ContainerError, ContainerId, Fetched, GcRequest, ImageError, NewCacheRecord, NewContainer,
+    OpenError, PruneCache, PruneImages, PruneVolumes, RemoteForm, Removal, Sharing, Store, StoreError,
+    Waited,
 };
 use support::{assert_complete, flavour, image, layer, name, open, publish};
 use tempfile::TempDir;
@@ -370,10 +371,27 @@ fn a_store_of_another_kind_or_a_newer_one_is_refused_untouched() {
     let error = Store::open(&root, &other).unwrap_err();
     assert!(matches!(&error, OpenError::Flavour { .. }) && error.advice().is_some(), "{error}");
     let path = root.join("store.json");
-    let newer = fs::read_to_string(&path).unwrap().replace("\"schema\": 1", "\"schema\": 9");
+    let newer = fs::read_to_string(&path).unwrap().replace("\"schema\": 2", "\"schema\": 9");
     fs::write(&path, newer).unwrap();
     assert!(matches!(Store::open(&root, &flavour()), Err(OpenError::Newer { found: 9, .. })));
     assert_eq!(support::tree(&root), before);
+}
+
+#[test]
+fn an_older_store_is_brought_up_to_date_by_opening_it() {
+    let directory = TempDir::new().unwrap();
+    let published = publish(&open(directory.path()), "app", "one");
+    let sql = rusqlite::Connection::open(directory.path().join("mica.db")).unwrap();
+    sql.execute_batch("DROP TABLE fetched; PRAGMA user_version = 1;").unwrap();
+    drop(sql);
+    let path = directory.path().join("store.json");
+    fs::write(&path, fs::read_to_string(&path).unwrap().replace("\"schema\": 2", "\"schema\": 1")).unwrap();
+    let store = open(directory.path());
+    let fetched = Fetched { etag: Some("\"a\"".into()), last_modified: None, content: [7; 32] };
+    store.note_fetched("http://h/x", &fetched).unwrap();
+    assert_eq!(store.fetched("http://h/x").unwrap(), Some(fetched));
+    assert_complete(&store, &published.target.digest);
+    assert!(fs::read_to_string(&path).unwrap().contains("\"schema\": 2"));
 }
 
 #[test]

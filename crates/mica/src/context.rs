@@ -88,7 +88,8 @@ impl Cx {
             self.globals.root.clone().or_else(|| self.environment.nonempty("MICA_ROOT").map(PathBuf::from));
         let root = root.unwrap_or_else(|| self.environment.default_root());
         let root = std::path::absolute(&root).unwrap_or(root);
-        let engine = (self.open)(&EngineOptions { root, caller: self.environment.caller() })?;
+        let (caller, proxies) = (self.environment.caller(), self.environment.proxies());
+        let engine = (self.open)(&EngineOptions { root, caller, proxies })?;
         Ok(self.engine.get_or_init(|| engine).as_ref())
     }
 

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use mica_api::{Engine, Result};
-use mica_engine::{Caller, LocalEngine, enter};
+use mica_engine::{Caller, LocalEngine, Proxies, enter};
 
 /// Where and how the engine works, from flags and environment.
 #[derive(Debug, Clone)]
@@ -12,6 +12,8 @@ pub(crate) struct EngineOptions {
     pub root: PathBuf,
     /// Who calls.
     pub caller: Caller,
+    /// What web servers are asked through.
+    pub proxies: Proxies,
 }
 
 /// Opens the engine. Called at most once, before this process has a second thread: namespaces are entered here.
@@ -20,5 +22,5 @@ pub(crate) struct EngineOptions {
 /// The store cannot be opened, or the namespaces cannot be made.
 pub(crate) fn engine(options: &EngineOptions) -> Result<Box<dyn Engine>> {
     let mode = enter(options.caller.clone())?;
-    Ok(Box::new(LocalEngine::open(&options.root, mode, env!("CARGO_PKG_VERSION"))?))
+    Ok(Box::new(LocalEngine::open(&options.root, mode, env!("CARGO_PKG_VERSION"), options.proxies.clone())?))
 }

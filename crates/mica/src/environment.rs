@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use mica_engine::Caller;
+use mica_engine::{Caller, Proxies};
 
 /// A copy of the environment.
 #[derive(Debug, Clone, Default)]
@@ -27,6 +27,16 @@ impl Environment {
     /// A variable that is set to something.
     pub(crate) fn nonempty(&self, name: &str) -> Option<&str> {
         self.get(name).filter(|value| !value.is_empty())
+    }
+
+    /// What web servers are asked through, upper or lower case.
+    pub(crate) fn proxies(&self) -> Proxies {
+        let first = |names: &[&str]| names.iter().find_map(|name| self.nonempty(name)).map(str::to_owned);
+        Proxies {
+            http: first(&["HTTP_PROXY", "http_proxy"]),
+            https: first(&["HTTPS_PROXY", "https_proxy"]),
+            except: first(&["NO_PROXY", "no_proxy"]),
+        }
     }
 
     /// Whether colours may be used on a terminal (no-color.org).

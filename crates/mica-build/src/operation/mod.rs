@@ -9,13 +9,14 @@ use std::path::PathBuf;
 
 use mica_api::{Cancel, Class, Error, Secret, SshAgent};
 use mica_runtime::Runtime;
-use mica_solve::{Graph, Input, Op, Vertex, VertexId};
+use mica_solve::{Graph, Input, Op, SourceOp, Vertex, VertexId};
 use mica_store::{LayerId, Lease};
 
 use crate::Workshop;
 use crate::contexts::LocalContexts;
 use crate::lookup::input_vertex;
 use crate::progress::{Progress, Step};
+use crate::remote::Remotes;
 
 /// What all operations of a build share.
 pub(crate) struct Operations<'a> {
@@ -23,6 +24,7 @@ pub(crate) struct Operations<'a> {
     pub(crate) lease: &'a Lease,
     pub(crate) graph: &'a Graph,
     pub(crate) contexts: &'a LocalContexts,
+    pub(crate) remotes: &'a Remotes<'a>,
     pub(crate) secrets: &'a [Secret],
     pub(crate) agents: &'a [SshAgent],
     pub(crate) runtime: &'a Runtime,
@@ -53,6 +55,11 @@ impl Operations<'_> {
                 .map(|input| stacks(*input).ok_or_else(|| no_root(self.graph, *input)))
                 .collect::<Result<Vec<_>, _>>()
                 .map(|stacks| Made { layers: stacks.concat(), is_as_keyed: true }),
+            Op::Source(source @ (SourceOp::Http(_) | SourceOp::Git(_))) => {
+                let resolved = self.remotes.resolve(source)?;
+                let layer = self.remotes.fetch(source, &resolved)?;
+                Ok(Made { layers: vec![layer], is_as_keyed: true })
+            }
             Op::Source(_) => Err(Error::new(Class::Internal, "sources are opened, not run")),
         }
     }

@@ -1,7 +1,9 @@
 //! COPY and ADD (sections 3.3 and 3.4).
 
 use mica_dockerfile::{AddCopy, Command, Heredoc};
-use mica_solve::{CopyAction, FileAction, FileOp, Input, MakeFile, ModeChange, Op, Owner, VertexId};
+use mica_solve::{
+    CopyAction, FileAction, FileOp, Input, MakeFile, ModeChange, Op, Owner, Remote, SourceOp, VertexId,
+};
 
 use super::files;
 use crate::history::Layer;
@@ -21,7 +23,7 @@ enum Kind {
 /// The flags and words of one instruction, expanded.
 struct Expanded {
     kind: Kind,
-    sources: Vec<String>,
+    sources: Vec<Source>,
     destination: String,
     chown: String,
     chmod: String,
@@ -30,11 +32,12 @@ struct Expanded {
     link: bool,
 }
 
-/// What a source is that is not a path.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Remote {
-    Http,
-    Git,
+/// One source.
+struct Source {
+    /// As in the history.
+    text: String,
+    /// What it is, unless it is a path.
+    remote: Option<Remote>,
 }
 
 impl StageConverter<'_, '_> {
@@ -51,7 +54,8 @@ impl StageConverter<'_, '_> {
 
     pub(crate) fn add_instruction(&mut self, command: &Command, add: &AddCopy) -> Result<(), Problem> {
         let expanded = self.expand_copy(Kind::Add, add)?;
-        let from = (!add.sources.is_empty()).then(|| self.shared.main_context());
+        let uses_context = expanded.sources.iter().any(|source| source.remote.is_none());
+        let from = uses_context.then(|| self.shared.main_context());
         self.file_instruction(command, add, &expanded, from)
     }
 
@@ -69,24 +73,20 @@ impl StageConverter<'_, '_> {
     fn expand_copy(&self, kind: Kind, copy: &AddCopy) -> Result<Expanded, Problem> {
         let optional =
             |text: &Option<String>| text.as_deref().map_or(Ok(String::new()), |text| self.word(text));
-        let sources = copy.sources.iter().map(|source| self.word(source)).collect::<Result<Vec<_>, _>>()?;
+        let texts = copy.sources.iter().map(|source| self.word(source)).collect::<Result<Vec<_>, _>>()?;
         let destination = self.word(&copy.destination)?;
         let (chown, chmod) = (optional(&copy.chown)?, optional(&copy.chmod)?);
         let checksum = optional(&copy.checksum)?;
         let mode = if chmod.is_empty() { None } else { Some(text::mode_change(&chmod)?) };
-        if !checksum.is_empty() {
-            match sources.as_slice() {
-                [one] if remote(one).is_none() => return Err(Problem::ChecksumOfLocal),
-                [_] => {}
-                _ => return Err(Problem::ChecksumOfMany),
-            }
+        let mut sources = Vec::with_capacity(texts.len());
+        for text in texts {
+            let remote = remote(kind, &text, copy)?;
+            sources.push(Source { text, remote });
         }
-        for source in &sources {
-            match (kind, remote(source)) {
-                (_, None) => {}
-                (Kind::Copy, Some(Remote::Git)) => return Err(Problem::RemoteCopy("git ref")),
-                (Kind::Copy, Some(Remote::Http)) => return Err(Problem::RemoteCopy("URL")),
-                (Kind::Add, Some(_)) => return Err(Problem::RemoteAdd(source.clone())),
+        if !checksum.is_empty() {
+            match sources.as_mut_slice() {
+                [one] => check_against(&mut one.remote, checksum)?,
+                _ => return Err(Problem::ChecksumOfMany),
             }
         }
         let link = copy.link && mode.is_none();
@@ -110,7 +110,15 @@ impl StageConverter<'_, '_> {
         let owner = files::owner(&expanded.chown);
         let mut actions = Vec::with_capacity(copy.sources.len() + copy.heredocs.len());
         for source in &expanded.sources {
-            actions.push(self.copy_action(copy, expanded, from, source, &destination));
+            actions.push(match &source.remote {
+                None => self.copy_action(copy, expanded, from, &source.text, &destination),
+                Some(remote) => {
+                    let name = format!("{prefix}{title}");
+                    let files = self.shared.source(&operation(remote), name, Some(at));
+                    let from = inputs.add(Some(files));
+                    self.copy_remote(copy, expanded, from, remote, &destination)
+                }
+            });
         }
         for heredoc in &copy.heredocs {
             actions.push(self.heredoc_action(heredoc, expanded, &destination, owner.clone())?);
@@ -152,6 +160,29 @@ impl StageConverter<'_, '_> {
             link: expanded.link,
             created_seconds: self.shared.seconds,
         })
+    }
+
+    /// A file under its own name; of a repository what is in it, not the directory itself (A3, A5).
+    fn copy_remote(
+        &self,
+        copy: &AddCopy,
+        expanded: &Expanded,
+        from: Input,
+        remote: &Remote,
+        destination: &str,
+    ) -> FileAction {
+        let source = match remote {
+            Remote::Http(http) => http.file_name.as_str(),
+            Remote::Git(_) => "/",
+        };
+        let mut action = self.copy_action(copy, expanded, from, source, destination);
+        if let FileAction::Copy(action) = &mut action {
+            // URLs are unpacked only if asked for (A2)
+            action.unpack = copy.unpack.unwrap_or(false);
+            // a file name is no pattern
+            action.source = action.source.replace(['*', '?', '[', '\\'], "?");
+        }
+        action
     }
 
     /// P32.
@@ -197,7 +228,7 @@ fn created_by(copy: &AddCopy, expanded: &Expanded) -> String {
     }
     for source in &expanded.sources {
         text.push(' ');
-        text.push_str(source);
+        text.push_str(&source.text);
     }
     for heredoc in &copy.heredocs {
         text.push_str(" <<");
@@ -206,50 +237,35 @@ fn created_by(copy: &AddCopy, expanded: &Expanded) -> String {
     format!("{text} {} # buildkit", expanded.destination)
 }
 
-/// Whether a source is a URL or a git repository. `github.com/x/y` without a scheme is a path, as in the reference.
-fn remote(source: &str) -> Option<Remote> {
-    if let Some(rest) = source.strip_prefix("http://").or_else(|| source.strip_prefix("https://")) {
-        let path = rest.split(['#', '?']).next().unwrap_or_default();
-        return Some(if path.ends_with(".git") { Remote::Git } else { Remote::Http });
-    }
-    if source.starts_with("ssh://") || source.starts_with("git://") || is_scp_style(source) {
-        return Some(Remote::Git);
-    }
-    None
-}
-
-/// `git@host:path`.
-fn is_scp_style(source: &str) -> bool {
-    let Some((user, rest)) = source.split_once('@') else {
-        return false;
-    };
-    let Some((host, _)) = rest.split_once(':') else {
-        return false;
-    };
-    let word = |text: &str, extra: &[u8]| {
-        !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || extra.contains(&byte))
-    };
-    word(user, b"-_") && word(host, b"-.")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn remote_sources_are_told_from_paths() {
-        for (source, expected) in [
-            ("http://h/x.tar", Some(Remote::Http)),
-            ("https://h/x.git", Some(Remote::Git)),
-            ("https://h/x.git#v1:dir", Some(Remote::Git)),
-            ("http://h/x.git?tag=v1", Some(Remote::Git)),
-            ("git@github.com:a/b", Some(Remote::Git)),
-            ("ssh://git@h/x", Some(Remote::Git)),
-            ("github.com/a/b", None),
-            ("./a@b:c", None),
-            ("a/b.git", None),
-        ] {
-            assert_eq!(remote(source), expected, "{source}");
+/// What a source is that is no path.
+fn remote(kind: Kind, text: &str, copy: &AddCopy) -> Result<Option<Remote>, Problem> {
+    let mut remote = Remote::parse(text)?;
+    match (kind, &mut remote) {
+        (Kind::Copy, Some(Remote::Git(_))) => return Err(Problem::RemoteCopy("git ref")),
+        (Kind::Copy, Some(Remote::Http(_))) => return Err(Problem::RemoteCopy("URL")),
+        (Kind::Add, Some(Remote::Git(git))) => {
+            git.keep_git_dir = copy.keep_git_dir.unwrap_or(git.keep_git_dir)
         }
+        (Kind::Add, Some(Remote::Http(_))) | (_, None) => {}
+    }
+    Ok(remote)
+}
+
+/// A4: a digest of a file, the beginning of a commit.
+fn check_against(remote: &mut Option<Remote>, checksum: String) -> Result<(), Problem> {
+    match remote {
+        None => return Err(Problem::ChecksumOfLocal),
+        Some(Remote::Http(http)) => {
+            http.checksum = Some(checksum.parse().map_err(|_| Problem::Checksum(checksum))?);
+        }
+        Some(Remote::Git(git)) => git.checksum = Some(checksum),
+    }
+    Ok(())
+}
+
+fn operation(remote: &Remote) -> SourceOp {
+    match remote {
+        Remote::Http(http) => SourceOp::Http(http.clone()),
+        Remote::Git(git) => SourceOp::Git(git.clone()),
     }
 }

@@ -136,7 +136,8 @@ fn wrong_sources_of_files_are_refused() {
     refused("FROM base\nCOPY --from=nosuch /x /x\n", 2, "nosuch: not found");
     refused("FROM base\nCOPY http://h/x /x\n", 2, "source can't be a URL for COPY");
     refused("FROM base\nCOPY https://h/x.git /x\n", 2, "source can't be a git ref for COPY");
-    refused("FROM base\nADD http://h/x /x\n", 2, "ADD of remote sources is not supported yet: http://h/x");
+    refused("FROM base\nADD https://h/x.git#-o /x\n", 2, "invalid git reference \"-o\"");
+    refused("FROM base\nADD --checksum=md5:00 http://h/x /x\n", 2, "invalid checksum \"md5:00\"");
     refused("FROM base\nADD --checksum=sha256:00 a /x\n", 2, "checksum requires HTTP(S) or Git sources");
     refused(
         "FROM base\nADD --checksum=sha256:00 http://a/b http://a/c /x\n",

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 use mica_oci::{Digest, History, ImageConfig, Platform};
-use mica_solve::{CopyAction, ExecOp, FileAction, Op, Vertex};
+use mica_solve::{CopyAction, ExecOp, FileAction, Op, SourceOp, Vertex};
 
 use crate::{
     ConvertError, ConvertRequest, Converted, NamedContext, ResolveError, ResolvedBase, Resolver, convert,
@@ -53,6 +53,10 @@ impl Resolver for Fake {
         self.asked.borrow_mut().push(format!("{reference} {platform}"));
         let config = self.images.get(reference).ok_or_else(|| ResolveError::new("not found"))?.clone();
         Ok(resolved(reference, config))
+    }
+
+    fn time(&self, _: &SourceOp) -> Result<Option<i64>, ResolveError> {
+        Ok(Some(1_700_000_000))
     }
 }
 

@@ -195,6 +195,8 @@ impl Store {
         write.sql(|sql| {
             let orphans = "DELETE FROM forms WHERE manifest NOT IN
                 (SELECT digest FROM images UNION SELECT manifest FROM image_layers)";
+            sql.prepare_cached(orphans)?.execute([])?;
+            let orphans = "DELETE FROM fetched WHERE content NOT IN (SELECT content FROM cache_records)";
             sql.prepare_cached(orphans)?.execute([])
         })?;
         for (volume, bytes) in sizes {

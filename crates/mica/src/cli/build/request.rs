@@ -1,8 +1,10 @@
 //! From the flags of `build` to its request.
 
+use std::io::{self, Seek as _};
 use std::path::{Path, PathBuf};
 
 use mica_api::{BuildContext, BuildRequest, Class, DockerfileSource, Error, NoCache};
+use mica_engine::is_tar;
 use mica_oci::{Platform, Reference};
 
 use crate::context::Cx;
@@ -86,26 +88,48 @@ fn context(text: &str, file: Option<&str>, here: &Path) -> Result<BuildContext, 
         ));
     }
     if sources::is_remote(text) {
-        return Err(Error::new(Class::Unsupported, format!("build context {text} is not supported yet"))
-            .why("this version builds from directories and standard input")
-            .hint("clone or download it first")
-            .into());
+        return Ok(BuildContext::Remote(text.to_owned()));
     }
     let path = here.join(text);
     match path.metadata() {
         Ok(meta) if meta.is_dir() => Ok(BuildContext::Directory(path)),
-        Ok(_) => Err(Error::new(
+        Ok(_) => archive(&path, text),
+        Err(error) => local_repository(text, here).map(BuildContext::Remote).ok_or_else(|| {
+            Error::new(Class::NotFound, format!("unable to prepare context: path {text:?} not found"))
+                .why(error.to_string())
+                .into()
+        }),
+    }
+}
+
+/// A tar file is what a stream with its bytes would be.
+fn archive(path: &Path, text: &str) -> Result<BuildContext, Failure> {
+    let open = || -> io::Result<Option<std::fs::File>> {
+        // a pipe would wait for somebody to write
+        if !path.metadata()?.is_file() {
+            return Ok(None);
+        }
+        let mut file = std::fs::File::open(path)?;
+        let is_tar = is_tar(&mut file)?;
+        file.rewind()?;
+        Ok(is_tar.then_some(file))
+    };
+    match open().map_err(|error| io_failure("cannot read the build context", &error))? {
+        Some(file) => Ok(BuildContext::Stream(file.into())),
+        None => Err(Error::new(
             Class::Invalid,
             format!("unable to prepare context: path {text:?} is not a directory"),
         )
         .hint("the Dockerfile is named by -f; the last argument is the directory that COPY reads")
         .into()),
-        Err(error) => {
-            Err(Error::new(Class::NotFound, format!("unable to prepare context: path {text:?} not found"))
-                .why(error.to_string())
-                .into())
-        }
     }
+}
+
+/// `DIRECTORY#ref:subdir`: a repository on this machine.
+fn local_repository(text: &str, here: &Path) -> Option<String> {
+    let (directory, fragment) = text.split_once('#')?;
+    let directory = here.join(directory).canonicalize().ok()?;
+    (directory.is_dir()).then(|| format!("file://{}#{fragment}", directory.display()))
 }
 
 /// Relative paths start at the current directory, or inside a context that is a stream.
@@ -118,12 +142,10 @@ fn dockerfile(file: Option<&str>, context: &BuildContext, here: &Path) -> Result
                 stdin.map_err(|error| io_failure("cannot read standard input", &error))?,
             ))
         }
-        (Some(url), _) if sources::is_remote(url) => {
-            Err(Error::new(Class::Unsupported, format!("Dockerfile {url}: URLs are not supported yet"))
-                .hint(format!("curl -L {url} | mica build -f - PATH"))
-                .into())
+        (Some(url), _) if sources::is_remote(url) => Ok(DockerfileSource::Remote(url.to_owned())),
+        (Some(path), BuildContext::Stream(_) | BuildContext::Remote(_)) => {
+            Ok(DockerfileSource::Path(PathBuf::from(path)))
         }
-        (Some(path), BuildContext::Stream(_)) => Ok(DockerfileSource::Path(PathBuf::from(path))),
         (Some(path), BuildContext::Directory(_)) => Ok(DockerfileSource::Path(here.join(path))),
     }
 }

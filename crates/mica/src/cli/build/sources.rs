@@ -16,9 +16,9 @@ fn invalid(message: impl Into<String>) -> Error {
     Error::new(Class::Invalid, message)
 }
 
-/// Whether a text names something that would have to be downloaded: a URL or a git repository.
+/// Whether a text names something that has to be fetched: a URL or a git repository.
 pub(super) fn is_remote(text: &str) -> bool {
-    ["http://", "https://", "git://", "ssh://", "git@", "github.com/"]
+    ["http://", "https://", "git://", "ssh://", "git@", "github.com/", "file://"]
         .iter()
         .any(|prefix| text.starts_with(prefix))
 }
@@ -48,7 +48,7 @@ pub(super) fn named_context(text: &str, here: &Path) -> Result<(String, NamedCon
     } else if let Some(layout) = value.strip_prefix("oci-layout://") {
         oci_layout(layout, here)?
     } else if is_remote(value) {
-        return Err(unsupported("contexts from URLs"));
+        NamedContext::Remote(value.to_owned())
     } else if value.starts_with("target:") {
         return Err(unsupported("targets of bake files"));
     } else {
