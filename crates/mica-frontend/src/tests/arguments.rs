@@ -3,6 +3,8 @@
 use mica_oci::Platform;
 
 use super::support::{Fake, amd64, build, build_args, refused, request};
+use mica_solve::{GitSource, SourceOp};
+
 use crate::{ConvertRequest, convert};
 
 fn env_of<'c>(env: &'c [String], name: &str) -> Option<&'c str> {
@@ -192,7 +194,11 @@ fn a_global_arg_is_the_default_epoch_and_an_empty_one_turns_it_off() {
 
 #[test]
 fn the_commit_of_a_git_context_is_the_time_without_an_epoch() {
-    let request = ConvertRequest { context_time: Some(1_704_164_645), ..request("FROM base\nRUN x\n") };
-    let image = convert(&request, &Fake::new()).unwrap();
+    let git = SourceOp::Git(GitSource::new("https://h/x.git"));
+    let plain = ConvertRequest { context_time: Some(1_704_164_645), ..request("FROM base\nRUN x\n") };
+    let of_git = ConvertRequest { main_context: Some(git), ..plain.clone() };
+    let image = convert(&of_git, &Fake::new()).unwrap();
     assert_eq!((image.epoch, image.config.created.as_deref()), (None, Some("2024-01-02T03:04:05Z")));
+    let image = convert(&plain, &Fake::new()).unwrap();
+    assert_eq!(image.config.created.as_deref(), Some("1970-01-01T00:00:00Z"));
 }
