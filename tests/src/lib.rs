@@ -6,10 +6,12 @@
 mod base;
 mod build;
 mod tree;
+mod web;
 
 pub use base::{empty, with_base, with_base_as};
 pub use build::{Build, Built};
 pub use tree::Tree;
+pub use web::{Answer, Web};
 
 use mica_testkit::Output;
 

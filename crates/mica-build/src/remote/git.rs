@@ -92,7 +92,12 @@ impl Remotes<'_> {
         git.run(&["checkout", "--quiet", "--detach", commit])?;
         if source.submodules && directory.join(".gitmodules").exists() {
             let git = Git { protocols: PROTOCOLS, ..git.clone() };
-            git.run(&["submodule", "update", "--quiet", "--init", "--recursive", "--depth=1"])?;
+            let update = ["submodule", "update", "--quiet", "--init", "--recursive"];
+            // servers of plain files cannot give a part of a history
+            if git.run(&[&update[..], &["--depth=1"]].concat()).is_err() {
+                self.cancel.check()?;
+                git.run(&update)?;
+            }
         }
         let seconds = commit_time(&git)?;
         if source.keep_git_dir {
