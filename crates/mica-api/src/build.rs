@@ -38,6 +38,10 @@ pub struct BuildRequest {
     pub shm_bytes: Option<u64>,
     /// `--ulimit`.
     pub ulimits: Vec<String>,
+    /// `--cache-from`.
+    pub cache_from: Vec<CacheFrom>,
+    /// `--cache-to`.
+    pub cache_to: Vec<CacheTo>,
     /// Where results go; empty: nowhere but the cache and, with tags or not, the store.
     pub outputs: Vec<Output>,
     /// `--runtime`: an external OCI runtime for RUN steps.
@@ -161,6 +165,50 @@ pub enum Output {
     },
     /// Nothing but the cache.
     CacheOnly,
+}
+
+/// `--cache-from` (E1).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CacheFrom {
+    /// The directory of an OCI layout.
+    pub directory: PathBuf,
+    /// Which entry by tag.
+    pub tag: String,
+    /// Which entry by digest, whatever the tag.
+    pub digest: Option<Digest>,
+}
+
+/// `--cache-to` (E1).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CacheTo {
+    /// Where to.
+    pub destination: CacheDestination,
+    /// Every vertex, not only what the result is made of (E3).
+    pub max: bool,
+    /// How layers are compressed.
+    pub compression: Compression,
+    /// OCI media types instead of docker's.
+    pub oci_media_types: bool,
+    /// A manifest instead of BuildKit's older index (E4).
+    pub image_manifest: bool,
+    /// Whether a failure is only told.
+    pub ignore_error: bool,
+}
+
+/// Where a cache is written to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CacheDestination {
+    /// An OCI layout.
+    Local {
+        /// Its directory.
+        directory: PathBuf,
+        /// The entry that is made or replaced.
+        tag: String,
+        /// Whether other entries go.
+        reset: bool,
+    },
+    /// The config of the image itself (E5).
+    Inline,
 }
 
 /// How an image is laid out in an archive.

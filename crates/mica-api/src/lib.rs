@@ -13,8 +13,8 @@ mod system;
 mod transfer;
 
 pub use build::{
-    BuildContext, BuildReply, BuildRequest, Compression, Destination, DockerfileSource, ImageLayout,
-    NamedContext, NoCache, Output, Secret, SecretValue, SshAgent,
+    BuildContext, BuildReply, BuildRequest, CacheDestination, CacheFrom, CacheTo, Compression, Destination,
+    DockerfileSource, ImageLayout, NamedContext, NoCache, Output, Secret, SecretValue, SshAgent,
 };
 pub use cancel::{Cancel, Cancelled};
 pub use container::{

@@ -3,7 +3,8 @@
 use std::cell::RefCell;
 
 use mica_api::{
-    BuildContext, BuildReply, BuildRequest, Cancel, Class, Error, Event, EventSink, NoCache, Output,
+    BuildContext, BuildReply, BuildRequest, CacheDestination, Cancel, Class, Error, Event, EventSink,
+    NoCache, Output,
 };
 use mica_dockerfile::{Location, excerpt};
 use mica_frontend::{ConvertError, ConvertRequest, Converted, convert};
@@ -12,6 +13,7 @@ use mica_runtime::Runtime;
 use mica_solve::{Graph, NetworkMode, Op, SourceOp};
 use mica_store::{LayerId, Lease};
 
+use crate::cache::{self, CacheEntry, Imports};
 use crate::contexts::{LocalContexts, MAIN};
 use crate::execute::{Execution, Failure};
 use crate::inputs::{self, Inputs};
@@ -66,9 +68,11 @@ pub fn build(
         load_ignore(&progress, &inputs);
     }
     let contexts = LocalContexts::open(&workshop.store, &mut inputs, &request.named_contexts)?;
-    let stack = build.execute(&converted, &inputs, &contexts, &bases)?;
+    let (stack, entries) = build.execute(&converted, &inputs, &contexts, &bases)?;
     contexts.save();
-    build.finish(converted, &stack)
+    let reply = build.finish(converted, &stack, &entries)?;
+    build.write_caches(&stack, &entries)?;
+    Ok(reply)
 }
 
 fn load_definition(
@@ -145,14 +149,17 @@ impl Build<'_> {
         inputs: &Inputs,
         contexts: &LocalContexts,
         bases: &Bases<'_>,
-    ) -> Result<Vec<LayerId>, Error> {
-        let Some(target) = converted.target else { return Ok(Vec::new()) };
+    ) -> Result<(Vec<LayerId>, Vec<CacheEntry>), Error> {
+        let Some(target) = converted.target else { return Ok((Vec::new(), Vec::new())) };
         let runtime = match &self.request.runtime {
             Some(path) => Runtime::External(path.clone()),
             None => self.workshop.runtime.clone(),
         };
         let begun = bases.remotes.resolve_all(&converted.graph, self.progress);
-        let known = self.look_up(&converted.graph, contexts, bases)?;
+        let mut known = self.look_up(&converted.graph, contexts, bases)?;
+        let imports =
+            Imports::open(self.workshop, self.lease, self.cancel, self.progress, &self.request.cache_from);
+        imports.settle(&mut known, &converted.graph, target)?;
         // a failing step stops the others of this build, not whatever else the caller's flag guards
         let stop = self.cancel.child();
         let operations = Operations {
@@ -167,9 +174,32 @@ impl Build<'_> {
             progress: self.progress,
             cancel: &stop,
         };
-        Execution::new(operations, known, begun, inputs.source.as_ref())
-            .run(target)
-            .map_err(|failure| step_error(failure, &converted.graph, inputs))
+        let execution = Execution::new(operations, known, begun, inputs.source.as_ref(), &imports);
+        let stack = execution.run(target).map_err(|failure| step_error(failure, &converted.graph, inputs))?;
+        let entries = if self.request.cache_to.is_empty() { Vec::new() } else { execution.entries() };
+        Ok((stack, entries))
+    }
+
+    /// Writes `--cache-to`. Inline ones are part of the image already.
+    fn write_caches(&self, stack: &[LayerId], entries: &[CacheEntry]) -> Result<(), Error> {
+        for to in &self.request.cache_to {
+            let CacheDestination::Local { directory, tag, reset } = &to.destination else { continue };
+            let step = self.progress.internal("exporting cache to client directory");
+            let wanted = |entry: &&CacheEntry| to.max || stack.starts_with(&entry.layers);
+            let entries: Vec<CacheEntry> = entries.iter().filter(wanted).cloned().collect();
+            let place = (directory.as_path(), tag.as_str(), *reset);
+            match cache::write_local(self.workshop, place, to, &entries, self.lease, self.cancel, &step) {
+                Ok(()) => step.done(),
+                Err(error) => {
+                    step.failed(error.to_string());
+                    self.cancel.check()?;
+                    if !to.ignore_error {
+                        return Err(error.context("cannot export the cache"));
+                    }
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Scans local contexts as far as keys need them, shown as `[internal] load build context`.
@@ -192,7 +222,15 @@ impl Build<'_> {
     }
 
     /// Names the result and writes it where it was asked for.
-    fn finish(&self, converted: Converted, stack: &[LayerId]) -> Result<BuildReply, Error> {
+    fn finish(
+        &self,
+        mut converted: Converted,
+        stack: &[LayerId],
+        entries: &[CacheEntry],
+    ) -> Result<BuildReply, Error> {
+        if self.request.cache_to.iter().any(|to| to.destination == CacheDestination::Inline) {
+            cache::embed(&mut converted.config, stack, entries);
+        }
         let outputs = &self.request.outputs;
         let wants_image = |output: &Output| matches!(output, Output::Store | Output::Archive { .. });
         let mut reply = BuildReply { image_id: None, manifest: None, names: Vec::new() };

@@ -10,6 +10,7 @@ use mica_solve::{
 };
 use mica_store::{LayerId, LockFile, NewCacheRecord, Waited};
 
+use crate::cache::{CacheEntry, CacheKeys, Imports};
 use crate::keys::{KeyKind, Part};
 use crate::lookup::{Hit, Known, find, input_vertex, key_of, local_name, select_part};
 use crate::operation::Operations;
@@ -43,6 +44,7 @@ pub(crate) struct Execution<'a> {
     begun: Mutex<HashMap<VertexId, Step<'a>>>,
     /// What has been shown already: the context.
     shown: Option<&'a SourceOp>,
+    imports: &'a Imports<'a>,
 }
 
 impl<'a> Execution<'a> {
@@ -51,8 +53,22 @@ impl<'a> Execution<'a> {
         known: Vec<Known>,
         begun: HashMap<VertexId, Step<'a>>,
         shown: Option<&'a SourceOp>,
+        imports: &'a Imports<'a>,
     ) -> Self {
-        Self { operations, known, outcomes: Mutex::default(), begun: Mutex::new(begun), shown }
+        Self { operations, known, outcomes: Mutex::default(), begun: Mutex::new(begun), shown, imports }
+    }
+
+    /// Everything that this build has results of, in the order of the Dockerfile.
+    pub(crate) fn entries(&self) -> Vec<CacheEntry> {
+        let entry = |(id, _): (VertexId, &Vertex)| match &self.known[id.0 as usize] {
+            Known::Vertex { definition, .. } => self.outcome(id).map(|outcome| CacheEntry {
+                content: outcome.key,
+                definition: *definition,
+                layers: outcome.layers,
+            }),
+            Known::Local | Known::Image(_) | Known::Failed(_) => None,
+        };
+        self.operations.graph.iter().filter_map(entry).collect()
     }
 
     /// Makes sure that `target` has a result, and returns its stack.
@@ -255,7 +271,16 @@ impl<'a> Execution<'a> {
         vertex: &Vertex,
     ) -> Result<Option<Hit>, Error> {
         let Operations { workshop, lease, .. } = self.operations;
-        let Some(hit) = find(workshop, content, lease)? else { return Ok(None) };
+        let hit = match find(workshop, content, lease)? {
+            Some(hit) => hit,
+            None => {
+                let keys = CacheKeys { keys: [content.as_bytes()], description: &vertex.name };
+                match self.imports.bring(&keys)? {
+                    Some(hit) => hit,
+                    None => return Ok(None),
+                }
+            }
+        };
         self.record(vertex, content, definition, &hit.layers)?;
         Ok(Some(hit))
     }

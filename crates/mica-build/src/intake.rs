@@ -105,9 +105,25 @@ pub fn bring_in(
     cancel: &Cancel,
     on_layer: Option<OnLayer<'_>>,
 ) -> Result<LocalManifest, IntakeError> {
-    let mut layers = Vec::with_capacity(found.layers.len());
+    let layers = bring_in_stack(workshop, files, &found.layers, lease, cancel, on_layer)?;
+    Ok(local_manifest(workshop, found, layers, lease)?)
+}
+
+/// Brings layers in that stand on each other, lowest first. Layers known by diff ID are not read again.
+///
+/// # Errors
+/// As [`bring_in`].
+pub(crate) fn bring_in_stack(
+    workshop: &Workshop,
+    files: &dyn ImageFiles,
+    found: &[FoundLayer],
+    lease: &Lease,
+    cancel: &Cancel,
+    on_layer: Option<OnLayer<'_>>,
+) -> Result<Vec<LayerRecord>, IntakeError> {
+    let mut layers = Vec::with_capacity(found.len());
     let mut below = View::empty();
-    for (index, layer) in found.layers.iter().enumerate() {
+    for (index, layer) in found.iter().enumerate() {
         let known = known_layer(workshop, &layer.diff_id, lease)?;
         let was_known = known.is_some();
         let record = match known {
@@ -120,7 +136,7 @@ pub fn bring_in(
         below.push(workshop.store.table(record.id)?);
         layers.push(record);
     }
-    Ok(local_manifest(workshop, found, layers, lease)?)
+    Ok(layers)
 }
 
 /// A layer that is here already, protected; one that a collector takes meanwhile counts as absent.

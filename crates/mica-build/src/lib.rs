@@ -9,6 +9,7 @@
 //! ```
 
 mod build;
+mod cache;
 pub mod context;
 mod contexts;
 mod doctor;

@@ -35,6 +35,8 @@ pub(crate) enum Known {
         definition: CacheKey,
         /// What is recorded under it.
         hit: Option<Hit>,
+        /// Whether a record may answer it at all: not if the cache is to be ignored, or was for what it stands on.
+        may_hit: bool,
     },
     /// Its sources are wrong; an error if somebody needs it.
     Failed(Error),
@@ -76,15 +78,15 @@ pub(crate) fn look_up(
             Op::Source(source @ (SourceOp::Http(_) | SourceOp::Git(_))) => match remotes.resolve(source) {
                 Ok(resolved) => {
                     let hit = find(workshop, resolved.key, lease)?;
-                    Known::Vertex { definition: resolved.key, hit }
+                    Known::Vertex { definition: resolved.key, hit, may_hit: true }
                 }
                 Err(error) => Known::Failed(error),
             },
             _ => match definition_key(graph, vertex, &known, contexts) {
                 Ok(definition) => {
-                    let hit =
-                        if behind.last() == Some(&true) { None } else { find(workshop, definition, lease)? };
-                    Known::Vertex { definition, hit }
+                    let may_hit = behind.last() != Some(&true);
+                    let hit = if may_hit { find(workshop, definition, lease)? } else { None };
+                    Known::Vertex { definition, hit, may_hit }
                 }
                 Err(error) => Known::Failed(error),
             },

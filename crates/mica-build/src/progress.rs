@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::Write as _;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use mica_api::{Event, EventSink, LogStream, StatusUpdate, Timestamp, VertexUpdate};
 use mica_oci::Digest;
@@ -13,12 +14,14 @@ use mica_oci::Digest;
 pub(crate) struct Progress<'a> {
     sink: &'a dyn EventSink,
     journal: Mutex<Option<File>>,
+    /// How many internal vertices there were: two of one name are two.
+    internal: AtomicU64,
 }
 
 impl<'a> Progress<'a> {
     /// Appends to `journal`, one JSON object a line.
     pub(crate) fn new(sink: &'a dyn EventSink, journal: Option<File>) -> Self {
-        Self { sink, journal: Mutex::new(journal) }
+        Self { sink, journal: Mutex::new(journal), internal: AtomicU64::new(0) }
     }
 
     /// Tells one event.
@@ -59,7 +62,8 @@ impl<'a> Progress<'a> {
     /// A vertex that is not an operation of the graph: `[internal] …`, `exporting …`.
     pub(crate) fn internal(&self, name: impl Into<String>) -> Step<'_> {
         let name = name.into();
-        self.start(Digest::of(name.as_bytes()), name, Vec::new())
+        let number = self.internal.fetch_add(1, Ordering::Relaxed);
+        self.start(Digest::of(format!("{number} {name}").as_bytes()), name, Vec::new())
     }
 }
 

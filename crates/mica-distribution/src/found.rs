@@ -167,6 +167,26 @@ pub fn read_images(
     Err(ReadError::NoManifest)
 }
 
+/// A blob of a layout: a manifest, an index, a config; the digest is verified.
+///
+/// # Errors
+/// [`ReadError`]: it is missing, too large, or something else.
+pub fn read_blob(
+    files: &dyn ImageFiles,
+    descriptor: &Descriptor,
+    limit_bytes: u64,
+) -> Result<Vec<u8>, ReadError> {
+    Reader { files, platform: None }.blob(descriptor, limit_bytes)
+}
+
+/// The `index.json` of a layout.
+///
+/// # Errors
+/// [`ReadError`]: it is missing or no index.
+pub fn read_index(files: &dyn ImageFiles) -> Result<Index, ReadError> {
+    Reader { files, platform: None }.json("index.json")
+}
+
 struct Reader<'a> {
     files: &'a dyn ImageFiles,
     platform: Option<&'a Platform>,
@@ -382,7 +402,8 @@ fn check_digest(file: &str, bytes: &[u8], expected: &Digest) -> Result<(), ReadE
     if actual == *expected { Ok(()) } else { Err(ReadError::Digest { file: file.to_owned(), actual }) }
 }
 
-fn blob_file(digest: &Digest) -> String {
+/// Where a layout has a blob.
+pub fn blob_file(digest: &Digest) -> String {
     format!("blobs/{}/{}", digest.algorithm().name(), digest.hex())
 }
 

@@ -9,8 +9,11 @@ mod found;
 mod http;
 
 pub use archive::{
-    ArchiveBlob, ArchiveError, ArchiveImage, ArchiveKind, BlobBody, Producer, write_archive, write_layout,
+    ArchiveBlob, ArchiveError, ArchiveImage, ArchiveKind, BlobBody, Producer, add_to_layout, write_archive,
+    write_layout,
 };
 pub use files::{Directory, FilesError, ImageFiles, OpenFile, TarFile};
-pub use found::{FoundImage, FoundLayer, FoundManifest, ReadError, read_images};
+pub use found::{
+    FoundImage, FoundLayer, FoundManifest, ReadError, blob_file, read_blob, read_images, read_index,
+};
 pub use http::{HttpClient, HttpError, HttpResponse, Proxies};

@@ -76,15 +76,12 @@ pub(super) fn build_archive(
     lease: &Lease,
     cancel: &Cancel,
 ) -> Result<(), Error> {
-    let (compressor, media) = compressor(request.compression);
+    let media = layer_media_type(request.compression, true);
     let scratch = lease.scratch()?;
     let mut blobs = Blobs::new();
     let mut layers = Vec::with_capacity(draft.layers.len());
     for record in &draft.layers {
-        let (descriptor, blob) = match compressor {
-            Compressor::None => plain_layer(workshop, record, cancel),
-            _ => compressed_layer(workshop, record, (compressor, media), &scratch, cancel)?,
-        };
+        let (descriptor, blob) = layer_blob(workshop, record, request.compression, media, &scratch, cancel)?;
         layers.push(descriptor.clone());
         blobs.insert(descriptor.digest, blob);
     }
@@ -122,21 +119,45 @@ fn write(request: &BuildArchive<'_>, image: &ArchiveImage, blobs: &Blobs<'_>) ->
     output.commit()
 }
 
-fn compressor(asked: Compression) -> (Compressor, &'static str) {
+/// A layer as a blob of this form.
+///
+/// # Errors
+/// It is damaged, or there is no room for its compressed form.
+pub(crate) fn layer_blob<'a>(
+    workshop: &'a Workshop,
+    record: &'a LayerRecord,
+    compression: Compression,
+    media: &str,
+    scratch: &Path,
+    cancel: &'a Cancel,
+) -> Result<(Descriptor, ArchiveBlob<'a>), Error> {
+    match compressor(compression) {
+        Compressor::None => Ok(plain_layer(workshop, record, media, cancel)),
+        compressor => compressed_layer(workshop, record, (compressor, media), scratch, cancel),
+    }
+}
+
+/// The media type of a layer in this form (G15).
+pub(crate) fn layer_media_type(compression: Compression, oci: bool) -> &'static str {
+    match (compression, oci) {
+        (Compression::Uncompressed, true) => media_type::OCI_LAYER,
+        (Compression::Uncompressed, false) => media_type::DOCKER_LAYER,
+        (Compression::Default | Compression::Gzip(_), true) => media_type::OCI_LAYER_GZIP,
+        (Compression::Default | Compression::Gzip(_), false) => media_type::DOCKER_LAYER_GZIP,
+        (Compression::Zstd(_), true) => media_type::OCI_LAYER_ZSTD,
+        (Compression::Zstd(_), false) => media_type::DOCKER_LAYER_ZSTD,
+    }
+}
+
+fn compressor(asked: Compression) -> Compressor {
     let level = |level: Option<u32>, default: i32| {
         level.map_or(default, |level| i32::try_from(level).unwrap_or(i32::MAX))
     };
     match asked {
-        Compression::Uncompressed => (Compressor::None, media_type::OCI_LAYER),
-        Compression::Default => {
-            (Compressor::Gzip { level: compress::GZIP_LEVEL }, media_type::OCI_LAYER_GZIP)
-        }
-        Compression::Gzip(asked) => {
-            (Compressor::Gzip { level: level(asked, compress::GZIP_LEVEL) }, media_type::OCI_LAYER_GZIP)
-        }
-        Compression::Zstd(asked) => {
-            (Compressor::Zstd { level: level(asked, compress::ZSTD_LEVEL) }, media_type::OCI_LAYER_ZSTD)
-        }
+        Compression::Uncompressed => Compressor::None,
+        Compression::Default => Compressor::Gzip { level: compress::GZIP_LEVEL },
+        Compression::Gzip(asked) => Compressor::Gzip { level: level(asked, compress::GZIP_LEVEL) },
+        Compression::Zstd(asked) => Compressor::Zstd { level: level(asked, compress::ZSTD_LEVEL) },
     }
 }
 
@@ -150,9 +171,10 @@ fn stored_blob<'a>(workshop: &'a Workshop, digest: &Digest) -> Result<ArchiveBlo
 fn plain_layer<'a>(
     workshop: &'a Workshop,
     record: &'a LayerRecord,
+    media: &str,
     cancel: &'a Cancel,
 ) -> (Descriptor, ArchiveBlob<'a>) {
-    let descriptor = Descriptor::new(media_type::OCI_LAYER, record.diff_id.0.clone(), record.tar_bytes);
+    let descriptor = Descriptor::new(media, record.diff_id.0.clone(), record.tar_bytes);
     let body = BlobBody::Produce(Box::new(move |output| write_layer(workshop, record, output, cancel)));
     (descriptor, ArchiveBlob { size_bytes: record.tar_bytes, body })
 }

@@ -15,6 +15,7 @@ use crate::progress::Progress;
 use crate::publish::ImageDraft;
 
 pub use archive::{Exported, archive_images};
+pub(crate) use archive::{layer_blob, layer_media_type};
 pub use output::OutputFile;
 pub use rootfs::rootfs_tar;
 

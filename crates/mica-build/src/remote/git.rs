@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use mica_api::{Class, Error, SecretValue};
 use mica_solve::{CacheKey, GitSource, GitTime, KeyHasher, SourceOp, is_commit};
 use mica_store::{Fetched, LayerId};
@@ -161,7 +163,7 @@ impl Remotes<'_> {
         let value = match secret(HEADER) {
             Some(header) => header.trim().to_owned(),
             None => {
-                format!("basic {}", base64(format!("x-access-token:{}", secret(TOKEN)?.trim()).as_bytes()))
+                format!("basic {}", BASE64.encode(format!("x-access-token:{}", secret(TOKEN)?.trim())))
             }
         };
         Some((format!("http.{scheme}://{host}/.extraHeader"), format!("Authorization: {value}")))
@@ -341,32 +343,9 @@ fn no_git(error: &std::io::Error) -> Error {
     Error::new(Class::of_io(error), "cannot start git").why(error.to_string())
 }
 
-fn base64(bytes: &[u8]) -> String {
-    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for chunk in bytes.chunks(3) {
-        let value =
-            chunk.iter().fold(0_u32, |value, byte| value << 8 | u32::from(*byte)) << (8 * (3 - chunk.len()));
-        for position in 0..4 {
-            let letter = ALPHABET[(value >> (18 - 6 * position) & 63) as usize];
-            text.push(if position <= chunk.len() { char::from(letter) } else { '=' });
-        }
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn base64_pads() {
-        for (plain, encoded) in
-            [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foob", "Zm9vYg==")]
-        {
-            assert_eq!(base64(plain.as_bytes()), encoded);
-        }
-    }
 
     #[test]
     fn a_checkout_is_its_commit_and_what_is_taken_of_it() {

@@ -9,7 +9,7 @@ use std::io::{self, Read, Write};
 use mica_oci::{Descriptor, Digest, Index, Reference, annotation};
 use serde_json::json;
 
-pub use layout::write_layout;
+pub use layout::{add_to_layout, write_layout};
 pub(crate) use ustar::{Header, padding};
 
 /// What a tar of images is for.

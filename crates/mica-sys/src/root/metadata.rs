@@ -132,13 +132,16 @@ fn value(path: &CStr, name: &CStr) -> io::Result<Option<Vec<u8>>> {
     }
 }
 
+/// Not in every libc's list; the number is the same on all architectures.
+const SYS_FCHMODAT2: libc::c_long = 452;
+
 /// `fchmodat2(AT_SYMLINK_NOFOLLOW)` (Linux 6.6), or `chmod` of `/proc/self/fd/N` for an `O_PATH` descriptor
 /// known not to be a link.
 pub(super) fn chmod_entry(parent: BorrowedFd<'_>, name: &CStr, mode: u32) -> io::Result<()> {
     // SAFETY: the name is NUL-terminated and outlives the call; the kernel only reads it. The
     // descriptor is borrowed for the whole call.
     let rc = unsafe {
-        libc::syscall(libc::SYS_fchmodat2, parent.as_raw_fd(), name.as_ptr(), mode, libc::AT_SYMLINK_NOFOLLOW)
+        libc::syscall(SYS_FCHMODAT2, parent.as_raw_fd(), name.as_ptr(), mode, libc::AT_SYMLINK_NOFOLLOW)
     };
     match crate::check(rc) {
         Err(error) if matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EPERM)) => {}

@@ -4,7 +4,6 @@ use crate::flags::Foreign;
 
 const PUSH: &str = "registries come later; save an archive with -o type=oci,dest=FILE";
 const ATTEST: &str = "attestations come with registries";
-const CACHE: &str = "caches elsewhere come later; the local cache is always used";
 const LEGACY: &str = "only docker's legacy builder had it";
 const LIMITS: &str = "limits of RUN come later; this version knows --ulimit and --shm-size";
 
@@ -14,8 +13,6 @@ pub(super) const FLAGS: &[Foreign] = &[
     Foreign::refused("annotation", "annotations come with registries"),
     Foreign::refused("attest", ATTEST),
     Foreign::refused("builder", "there is one builder, this machine"),
-    Foreign::refused("cache-from", CACHE),
-    Foreign::refused("cache-to", CACHE),
     Foreign::refused("call", "build checks come later"),
     Foreign::refused("cgroup-parent", LIMITS),
     Foreign::refused_switch("check", "build checks come later"),

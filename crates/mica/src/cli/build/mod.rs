@@ -1,5 +1,6 @@
 //! `mica build`: an image from a Dockerfile (build.md 6.4, 6.5, 6.8).
 
+mod caches;
 mod foreign;
 mod outputs;
 mod request;
@@ -59,6 +60,12 @@ pub(crate) struct BuildArgs {
     /// Another context, for FROM and COPY --from: a directory, docker-image://NAME or oci-layout://DIR
     #[arg(long, value_name = "NAME=VALUE")]
     build_context: Vec<String>,
+    /// Use a cache from elsewhere: type=local,src=DIR[,tag=TAG]
+    #[arg(long, value_name = "CACHE")]
+    cache_from: Vec<String>,
+    /// Write a cache: type=local,dest=DIR[,mode=max] or type=inline
+    #[arg(long, value_name = "CACHE")]
+    cache_to: Vec<String>,
     /// Dockerfile; `-` is standard input
     #[arg(short, long, value_name = "FILE")]
     file: Option<String>,

@@ -118,7 +118,7 @@ impl Spec {
                     layout,
                     destination,
                     names: self.names()?,
-                    compression: self.compression()?,
+                    compression: compression(&|key| self.get(key))?,
                 };
                 Ok((archive, Vec::new()))
             }
@@ -181,9 +181,15 @@ impl Spec {
                 .map_err(|error| io_failure("cannot write to standard output", &error)),
         }
     }
+}
 
-    fn compression(&self) -> Result<Compression, Error> {
-        let level = |max: u32| match self.get("compression-level") {
+/// `compression` and `compression-level` among the keys of an output or a cache.
+///
+/// # Errors
+/// No such compression, no such level.
+pub(super) fn compression<'s>(get: &dyn Fn(&str) -> Option<&'s str>) -> Result<Compression, Error> {
+    let level =
+        |max: u32| match get("compression-level") {
             None => Ok(None),
             Some(text) => match text.parse() {
                 Ok(level) if level <= max => Ok(Some(level)),
@@ -191,21 +197,19 @@ impl Spec {
                     .why(format!("levels are 0 to {max}"))),
             },
         };
-        match self.get("compression") {
-            None if self.get("compression-level").is_some() => Ok(Compression::Gzip(level(9)?)),
-            None => Ok(Compression::Default),
-            Some("uncompressed") => Ok(Compression::Uncompressed),
-            Some("gzip") => Ok(Compression::Gzip(level(9)?)),
-            Some("zstd") => Ok(Compression::Zstd(level(22)?)),
-            Some("estargz") => {
-                Err(Error::new(Class::Unsupported, "compression=estargz is not supported yet"))
-            }
-            Some(other) => Err(invalid(format!("unsupported compression type {other}"))),
-        }
+    match get("compression") {
+        None if get("compression-level").is_some() => Ok(Compression::Gzip(level(9)?)),
+        None => Ok(Compression::Default),
+        Some("uncompressed") => Ok(Compression::Uncompressed),
+        Some("gzip") => Ok(Compression::Gzip(level(9)?)),
+        Some("zstd") => Ok(Compression::Zstd(level(22)?)),
+        Some("estargz") => Err(Error::new(Class::Unsupported, "compression=estargz is not supported yet")),
+        Some(other) => Err(invalid(format!("unsupported compression type {other}"))),
     }
 }
 
-fn is_false(value: &str) -> bool {
+/// Whether a value says no.
+pub(super) fn is_false(value: &str) -> bool {
     matches!(value, "false" | "0" | "f" | "FALSE" | "F" | "False")
 }
 

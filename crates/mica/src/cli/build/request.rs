@@ -3,7 +3,9 @@
 use std::io::{self, Seek as _};
 use std::path::{Path, PathBuf};
 
-use mica_api::{BuildContext, BuildRequest, Class, DockerfileSource, Error, NoCache};
+use mica_api::{
+    BuildContext, BuildRequest, CacheDestination, CacheTo, Class, DockerfileSource, Error, NoCache,
+};
 use mica_engine::is_tar;
 use mica_oci::{Platform, Reference};
 
@@ -12,7 +14,7 @@ use crate::environment::Environment;
 use crate::failure::{Failure, io_failure};
 use crate::values::keyed;
 
-use super::{BuildArgs, outputs, sources};
+use super::{BuildArgs, caches, outputs, sources};
 
 impl BuildArgs {
     /// The request, with everything that only the client knows resolved.
@@ -39,6 +41,8 @@ impl BuildArgs {
                 .collect::<Result<_, _>>()?,
             ssh: self.ssh.iter().map(|text| sources::ssh(text, environment)).collect::<Result<_, _>>()?,
             no_cache: no_cache(self.no_cache, self.no_cache_filter)?,
+            cache_from: collect_caches(&self.cache_from, &|text| caches::from(text, here))?,
+            cache_to: cache_to(&self.cache_to, &self.build_arg, here)?,
             labels: self.label.iter().map(|text| keyed::label(text)).collect(),
             network: self.network,
             extra_hosts: self.add_host,
@@ -61,6 +65,20 @@ impl BuildArgs {
             })
             .collect()
     }
+}
+
+fn collect_caches<T>(texts: &[String], parse: &dyn Fn(&str) -> Result<T, Error>) -> Result<Vec<T>, Error> {
+    texts.iter().map(|text| parse(text)).collect()
+}
+
+/// `--cache-to`, and the build argument that means `type=inline` (V20).
+fn cache_to(texts: &[String], build_args: &[String], here: &Path) -> Result<Vec<CacheTo>, Error> {
+    let mut all = collect_caches(texts, &|text| caches::to(text, here))?;
+    let is_inline = |cache: &CacheTo| cache.destination == CacheDestination::Inline;
+    if build_args.iter().any(|arg| arg == "BUILDKIT_INLINE_CACHE=1") && !all.iter().any(is_inline) {
+        all.push(caches::to("type=inline", here)?);
+    }
+    Ok(all)
 }
 
 fn no_cache(all: bool, stages: Vec<String>) -> Result<NoCache, Error> {
