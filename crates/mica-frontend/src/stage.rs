@@ -144,6 +144,11 @@ impl StageConverter<'_, '_> {
         self.word(&command.origin.original).unwrap_or_else(|_| command.origin.original.clone())
     }
 
+    /// The title of RUN: variables replaced, quotes kept, because they say how the shell will read it.
+    pub(crate) fn shown(&self, text: &str) -> String {
+        text::shown(text, &self.state.variables, self.shared.dockerfile.escape)
+    }
+
     /// Adds a vertex with the current lines and cache policy.
     pub(crate) fn add(
         &mut self,

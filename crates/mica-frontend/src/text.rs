@@ -15,6 +15,11 @@ pub(crate) fn word(text: &str, environment: &dyn Environment, escape: char) -> R
     Ok(expand::word(text, environment, escape)?.text)
 }
 
+/// A command line as titles show it; as written, if it cannot be expanded.
+pub(crate) fn shown(text: &str, environment: &dyn Environment, escape: char) -> String {
+    expand::shown(text, environment, escape).map_or_else(|_| text.to_owned(), |expanded| expanded.text)
+}
+
 /// The body of a heredoc; the reference does not care for the escape directive there.
 pub(crate) fn body(text: &str, environment: &dyn Environment) -> Result<String, Problem> {
     Ok(expand::raw_word(text, environment, DEFAULT_ESCAPE)?.text)

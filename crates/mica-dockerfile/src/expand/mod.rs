@@ -108,6 +108,15 @@ pub fn raw_word(text: &str, environment: &dyn Environment, escape: char) -> Resu
     Lexer::new(text, environment, options).word()
 }
 
+/// Expands a command line as it is shown to people: quotes stay, and so do names of unset variables (S3).
+///
+/// # Errors
+/// As [`word`].
+pub fn shown(text: &str, environment: &dyn Environment, escape: char) -> Result<Expanded, ExpandError> {
+    let options = Options { escape, quotes: Quotes::Keep, unset: Unset::Keep, ..Options::default() };
+    Lexer::new(text, environment, options).word()
+}
+
 /// Refuses results that are too large.
 fn check_size(bytes: usize) -> Result<(), ExpandErrorKind> {
     if bytes > MAX_BYTES { Err(ExpandErrorKind::TooLarge) } else { Ok(()) }

@@ -25,7 +25,7 @@ impl StageConverter<'_, '_> {
         self.run_mounts(run, &mut inputs, &mut mounts)?;
         let network = self.run_network(run)?;
         let created_by = self.run_history(&args);
-        let (prefix, title) = self.next_title(&command.origin.original);
+        let (prefix, title) = self.next_title(&self.shown(&command.origin.original));
         let op = self.exec(root, args, network, mounts);
         let ignore_cache = self.ignore_cache;
         let vertex =

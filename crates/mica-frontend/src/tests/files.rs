@@ -172,4 +172,9 @@ fn a_later_stage_is_no_source() {
 fn titles_show_what_variables_stand_for() {
     let image = build("FROM base\nENV D=/dst\ncopy a.txt ${D}/\n");
     assert_eq!(image.names().last(), Some(&"[2/2] COPY a.txt /dst/"));
+    let image = build("FROM base\nENV E=\"two words\"\nRUN echo '$E' \"$E\" ${E:-x} $$E \\$E $unset\n");
+    let title = "[2/2] RUN echo '$E' \"two words\" two words $$E $E $unset";
+    assert_eq!(image.names().last(), Some(&title));
+    let image = build("FROM base\nARG A=one\nRUN <<EOF\necho $A\necho\nEOF\nRUN echo ${A\n");
+    assert_eq!(image.names()[1..], ["[2/3] RUN <<EOF (echo one...)", "[3/3] RUN echo ${A"]);
 }

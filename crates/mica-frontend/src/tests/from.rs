@@ -241,7 +241,7 @@ fn triggers_of_an_image_run_first_and_disappear() {
             "[made 2/2] RUN make",
             "[stage-1 1/4] FROM docker.io/library/onbuild:latest",
             "[stage-1 2/4] ONBUILD COPY --from=made /m /m",
-            "[stage-1 3/4] ONBUILD RUN echo $F",
+            "[stage-1 3/4] ONBUILD RUN echo 1",
             "[stage-1 4/4] RUN after",
         ]
     );
