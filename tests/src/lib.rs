@@ -36,3 +36,13 @@ pub fn holds(text: &str, parts: &[&str]) {
         assert!(text.contains(part), "no {part:?} in:\n{text}");
     }
 }
+
+/// Waits until something is so.
+#[track_caller]
+pub fn until(what: &str, mut done: impl FnMut() -> bool) {
+    let started = std::time::Instant::now();
+    while !done() {
+        assert!(started.elapsed().as_secs() < 20, "{what}: not within 20 s");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+}

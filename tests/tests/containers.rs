@@ -1,26 +1,15 @@
 //! `mica run` and the containers it leaves.
 
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
 
 use mica_testkit::{Mica, Output, peer, skip};
-use mica_tests::{Build, holds, with_base};
+use mica_tests::{Build, holds, until, with_base};
 use serde_json::json;
 
 /// Runs a script of the shell in a container that is removed.
 #[track_caller]
 fn shell(mica: &Mica, options: &[&str], script: &str) -> Output {
     mica.run([&["run", "--rm"], options, &["base", "sh", "-c", script]].concat())
-}
-
-/// Waits until something is so.
-#[track_caller]
-fn until(what: &str, mut done: impl FnMut() -> bool) {
-    let started = Instant::now();
-    while !done() {
-        assert!(started.elapsed() < Duration::from_secs(20), "{what}: not within 20 s");
-        std::thread::sleep(Duration::from_millis(20));
-    }
 }
 
 #[track_caller]
@@ -83,10 +72,7 @@ fn a_terminal_is_a_terminal_inside_too() {
         .unwrap();
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     assert_eq!(output.status.code(), Some(3), "{text}");
-    holds(&text, &["/dev/pts/", "yes\r\n"]);
-    if !text.contains("30 90\r\n") {
-        skip("known: the terminal gets its size only after the program has started");
-    }
+    holds(&text, &["/dev/pts/", "yes\r\n", "30 90\r\n"]);
     let deaf = mica.run(["run", "--rm", "-it", "base", "true"]).complains("the input device is not a TTY");
     assert_ne!(deaf.code(), 0);
 }

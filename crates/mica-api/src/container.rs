@@ -31,7 +31,7 @@ pub struct RunRequest {
     pub workdir: Option<String>,
     /// `-u`.
     pub user: Option<String>,
-    /// `-v`.
+    /// `-v` and `--mount`.
     pub volumes: Vec<VolumeMount>,
     /// `--tmpfs`: path and options.
     pub tmpfs: Vec<(String, String)>,
@@ -84,15 +84,28 @@ pub enum NetworkMode {
     Host,
 }
 
-/// `-v HOST:CONTAINER[:ro]`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// `-v SOURCE:TARGET[:ro]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VolumeMount {
-    /// Path on the host.
-    pub source: PathBuf,
+    /// What is mounted.
+    pub source: VolumeSource,
     /// Path in the container.
     pub target: String,
     /// Refuse writes.
     pub read_only: bool,
+    /// Leave an empty volume empty, whatever the image has at the target.
+    pub no_copy: bool,
+}
+
+/// What is mounted at a path of a container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum VolumeSource {
+    /// A path of the host.
+    Host(PathBuf),
+    /// The volume of this name; made if there is none.
+    Named(String),
+    /// A volume that is this container's only.
+    Anonymous,
 }
 
 /// The caller's descriptors, handed to a foreground container.
@@ -152,12 +165,52 @@ pub struct ContainerSummary {
     pub exit_code: Option<u8>,
     /// Labels.
     pub labels: Vec<(String, String)>,
-    /// Bind mounts, as docker prints them.
+    /// What is mounted, as docker prints it: names of volumes, paths of the host.
     pub mounts: Vec<String>,
+    /// How many of them are volumes.
+    pub volumes: u64,
     /// Networks.
     pub networks: Vec<String>,
     /// Bytes of its own layer, when asked for.
     pub size_bytes: Option<u64>,
+}
+
+/// `ps`.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ListContainers {
+    /// All of them, not only running ones.
+    pub all: bool,
+    /// Add up the files of each (costs a walk through them).
+    pub sizes: bool,
+}
+
+/// `rm`.
+#[derive(Debug, Clone, Default)]
+pub struct RemoveContainer {
+    /// Name or ID prefix.
+    pub container: String,
+    /// Kill it first.
+    pub force: bool,
+    /// Remove its anonymous volumes too.
+    pub volumes: bool,
+}
+
+/// `container prune`.
+#[derive(Debug, Clone, Default)]
+pub struct PruneContainers {
+    /// Conditions; all must hold.
+    pub filters: Vec<ContainerFilter>,
+}
+
+/// One `--filter` of `container prune`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ContainerFilter {
+    /// Made before that time.
+    Until(Timestamp),
+    /// Has a label, perhaps with this value.
+    Label(String, Option<String>),
+    /// Has not.
+    NotLabel(String, Option<String>),
 }
 
 /// `inspect` of a container: docker's JSON.

@@ -185,6 +185,8 @@ pub struct PruneReport {
     pub images: Vec<RemovedImage>,
     /// Containers.
     pub containers: Vec<String>,
+    /// Volumes.
+    pub volumes: Vec<String>,
     /// Cache records.
     pub cache_records: Vec<String>,
     /// Bytes that are free now.

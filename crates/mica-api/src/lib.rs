@@ -18,8 +18,9 @@ pub use build::{
 };
 pub use cancel::{Cancel, Cancelled};
 pub use container::{
-    ChangeKind, CommitContainer, ContainerDetails, ContainerState, ContainerSummary, CopyFromContainer,
-    CopyIntoContainer, Exit, FileChange, LogLine, LogRequest, NetworkMode, RunIo, RunRequest, VolumeMount,
+    ChangeKind, CommitContainer, ContainerDetails, ContainerFilter, ContainerState, ContainerSummary,
+    CopyFromContainer, CopyIntoContainer, Exit, FileChange, ListContainers, LogLine, LogRequest, NetworkMode,
+    PruneContainers, RemoveContainer, RunIo, RunRequest, VolumeMount, VolumeSource,
 };
 pub use error::{Class, Error, Fault, Result};
 pub use event::{Event, EventSink, Ignore, LogStream, StatusUpdate, Timestamp, VertexUpdate};
@@ -67,12 +68,14 @@ pub trait Engine: Send + Sync {
 
     /// Runs a container in the foreground until it ends.
     fn run(&self, request: RunRequest, io: RunIo, cancel: &Cancel, events: &dyn EventSink) -> Result<Exit>;
-    /// Lists containers, newest first; all of them, or only running ones.
-    fn containers(&self, all: bool) -> Result<Vec<ContainerSummary>>;
+    /// Lists containers, newest first.
+    fn containers(&self, request: ListContainers) -> Result<Vec<ContainerSummary>>;
     /// Details of one container, by name or ID prefix.
     fn container(&self, query: &str) -> Result<ContainerDetails>;
-    /// Removes a container; `force` kills it first.
-    fn remove_container(&self, query: &str, force: bool) -> Result<()>;
+    /// Removes a container.
+    fn remove_container(&self, request: RemoveContainer) -> Result<()>;
+    /// Removes containers that do not run, by policy.
+    fn prune_containers(&self, request: PruneContainers, cancel: &Cancel) -> Result<PruneReport>;
     /// Makes an image of a container's changes; returns the image ID.
     fn commit(&self, request: CommitContainer, cancel: &Cancel) -> Result<String>;
     /// What a container changed.

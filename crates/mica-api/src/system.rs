@@ -180,6 +180,8 @@ pub struct PruneCache {
 pub struct SystemPrune {
     /// All unused images, not only untagged ones.
     pub all: bool,
+    /// Anonymous volumes that no container has.
+    pub volumes: bool,
 }
 
 /// What `system check` found wrong with one thing.

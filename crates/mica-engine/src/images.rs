@@ -1,16 +1,20 @@
 //! Images: list, look, name, remove.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use mica_api::{
     Cancel, Class, Error, GraphDriver, HistoryEntry, ImageDetails, ImageFilter, ImageMetadata, ImageSummary,
     ListImages, PruneImages, PruneReport, RemoveImage, RemovedImage, Result, RootFsDetails, Timestamp,
 };
 use mica_oci::{DiffId, Digest, Document, ImageConfig, ImageId, Manifest, Platform, Reference};
-use mica_store::{ImageRecord, LayerId, LayerRecord, ManifestLayers, Removal, Removed, StoreError};
+use mica_store::{
+    GcRequest, ImageRecord, LayerId, LayerRecord, ManifestLayers, PruneImages as UnneededImages, Removal,
+    Removed, StoreError,
+};
 
 use crate::LocalEngine;
 use crate::glob::matches_reference;
+use crate::system::prune_report;
 use crate::times::rfc3339;
 
 /// The most bytes an image config may have (security.md section 5).
@@ -417,20 +421,15 @@ pub(crate) fn lines_of(untagged: &[Reference], deleted: Option<(ImageId, Vec<Dif
 pub(crate) fn prune(engine: &LocalEngine, request: &PruneImages, cancel: &Cancel) -> Result<PruneReport> {
     let store = engine.store();
     let conditions = Conditions::new(engine, &request.filters)?;
-    let mut report = PruneReport::default();
-    let mut seen = HashSet::new();
+    let mut chosen = BTreeSet::new();
     for record in store.images()? {
         cancel.check()?;
-        let digest = record.target.digest.clone();
-        let named = record.name.is_some();
-        if (named && !request.all) || !seen.insert(digest.clone()) || !conditions.hold(engine, &record)? {
-            continue;
+        if conditions.hold(engine, &record)? {
+            chosen.insert(record.target.digest);
         }
-        if !store.containers_of(&digest)?.is_empty() {
-            continue;
-        }
-        report.images.extend(removed_lines(store.remove_image(&digest, Removal::Forced)?));
     }
-    report.freed_bytes = engine.collect_unreferenced()?;
-    Ok(report)
+    // One transaction that decides again: a name or a container that came meanwhile keeps its image.
+    let images = if request.all { UnneededImages::Unused } else { UnneededImages::Dangling };
+    let collection = GcRequest { images, only_images: Some(chosen), ..GcRequest::default() };
+    Ok(prune_report(store.collect(&collection)?))
 }

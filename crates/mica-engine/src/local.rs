@@ -6,9 +6,10 @@ use std::sync::Arc;
 use mica_api::{
     BuildReply, BuildRequest, Cancel, CheckReport, CommitContainer, ContainerDetails, ContainerSummary,
     CopyFromContainer, CopyIntoContainer, DiskUsage, Engine, EventSink, Exit, ExportContainer, FileChange,
-    HistoryEntry, ImageDetails, ImageSummary, ImportImage, ListImages, LoadImages, LoadedImage, LogLine,
-    LogRequest, PackReply, PackRequest, PruneCache, PruneImages, PruneReport, RemoveImage, RemovedImage,
-    Result, RunIo, RunRequest, SaveImages, SystemInfo, SystemPrune, VersionInfo,
+    HistoryEntry, ImageDetails, ImageSummary, ImportImage, ListContainers, ListImages, LoadImages,
+    LoadedImage, LogLine, LogRequest, PackReply, PackRequest, PruneCache, PruneContainers, PruneImages,
+    PruneReport, RemoveContainer, RemoveImage, RemovedImage, Result, RunIo, RunRequest, SaveImages,
+    SystemInfo, SystemPrune, VersionInfo,
 };
 use mica_build::Workshop;
 use mica_distribution::HttpClient;
@@ -110,16 +111,20 @@ impl Engine for LocalEngine {
         containers::run(self, request, io, cancel, events)
     }
 
-    fn containers(&self, all: bool) -> Result<Vec<ContainerSummary>> {
-        containers::list(self, all)
+    fn containers(&self, request: ListContainers) -> Result<Vec<ContainerSummary>> {
+        containers::list(self, request)
     }
 
     fn container(&self, query: &str) -> Result<ContainerDetails> {
         containers::inspect(self, query)
     }
 
-    fn remove_container(&self, query: &str, force: bool) -> Result<()> {
-        containers::remove(self, query, force)
+    fn remove_container(&self, request: RemoveContainer) -> Result<()> {
+        containers::remove(self, &request)
+    }
+
+    fn prune_containers(&self, request: PruneContainers, cancel: &Cancel) -> Result<PruneReport> {
+        containers::prune(self, &request, cancel)
     }
 
     fn commit(&self, request: CommitContainer, cancel: &Cancel) -> Result<String> {

@@ -4,11 +4,14 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use mica_api::{
-    CacheEntry, Cancel, CheckFinding, CheckReport, ContainerState, DiskUsage, PruneCache, PruneReport,
-    RemovedImage, Result, SystemInfo, SystemPrune, Timestamp, UsageRow, VersionInfo,
+    CacheEntry, Cancel, CheckFinding, CheckReport, ContainerState, DiskUsage, ListContainers, PruneCache,
+    PruneContainers, PruneReport, RemovedImage, Result, SystemInfo, SystemPrune, Timestamp, UsageRow,
+    VersionInfo,
 };
 use mica_oci::Platform;
-use mica_store::{CheckMode, DriverKind, GcError, GcReport, GcRequest, Outcome, PruneImages, PrunedImage};
+use mica_store::{
+    CheckMode, DriverKind, GcError, GcReport, GcRequest, Outcome, PruneImages, PruneVolumes, PrunedImage,
+};
 use mica_sys::namespace::IdMode;
 
 use crate::images::lines_of;
@@ -47,7 +50,7 @@ impl LocalEngine {
 /// `info`.
 pub(crate) fn info(engine: &LocalEngine) -> Result<SystemInfo> {
     let store = engine.store();
-    let all = containers::list(engine, true)?;
+    let all = containers::list(engine, ListContainers { all: true, sizes: false })?;
     let running = all.iter().filter(|container| container.state == ContainerState::Running).count() as u64;
     let uname = rustix::system::uname();
     let text = |part: &std::ffi::CStr| part.to_string_lossy().into_owned();
@@ -135,8 +138,10 @@ pub(crate) fn version(engine: &LocalEngine) -> VersionInfo {
 /// `system df`.
 pub(crate) fn disk_usage(engine: &LocalEngine) -> Result<DiskUsage> {
     let usage = engine.store().disk_usage()?;
-    let running: Vec<String> =
-        containers::list(engine, false)?.into_iter().map(|container| container.id).collect();
+    let running: Vec<String> = containers::list(engine, ListContainers::default())?
+        .into_iter()
+        .map(|container| container.id)
+        .collect();
     let container_bytes = usage.containers.iter().map(|container| container.bytes).sum();
     let stopped_bytes = usage
         .containers
@@ -226,26 +231,15 @@ pub(crate) fn prune_cache(
 
 /// `system prune`.
 pub(crate) fn prune(engine: &LocalEngine, request: &SystemPrune, cancel: &Cancel) -> Result<PruneReport> {
-    let mut removed = Vec::new();
-    let mut container_bytes = 0;
-    let usage = engine.store().disk_usage()?;
-    for container in containers::list(engine, true)? {
-        cancel.check()?;
-        if container.state == ContainerState::Running {
-            continue;
-        }
-        containers::remove(engine, &container.id, false)?;
-        let size = usage.containers.iter().find(|row| row.id.as_str() == container.id);
-        container_bytes += size.map_or(0, |row| row.bytes);
-        removed.push(container.id);
-    }
+    let containers = containers::prune(engine, &PruneContainers::default(), cancel)?;
     trim_journals(engine)?;
     let images = if request.all { PruneImages::Unused } else { PruneImages::Dangling };
     let cache = mica_store::PruneCache { mounts: request.all, ..mica_store::PruneCache::default() };
-    let report = engine.store().collect(&GcRequest { images, cache: Some(cache), ..GcRequest::default() })?;
-    let mut report = prune_report(report);
-    report.containers = removed;
-    report.freed_bytes += container_bytes;
+    let volumes = if request.volumes { PruneVolumes::Anonymous } else { PruneVolumes::None };
+    let request = GcRequest { images, cache: Some(cache), volumes, ..GcRequest::default() };
+    let mut report = prune_report(engine.store().collect(&request)?);
+    report.containers = containers.containers;
+    report.freed_bytes += containers.freed_bytes;
     Ok(report)
 }
 
@@ -256,10 +250,11 @@ pub(crate) fn collect(engine: &LocalEngine, cancel: &Cancel) -> Result<PruneRepo
     Ok(prune_report(engine.store().collect(&GcRequest::default())?))
 }
 
-fn prune_report(report: GcReport) -> PruneReport {
+pub(crate) fn prune_report(report: GcReport) -> PruneReport {
     PruneReport {
         images: report.images.into_iter().flat_map(image_lines).collect(),
         containers: Vec::new(),
+        volumes: report.volumes,
         cache_records: report
             .cache_records
             .iter()

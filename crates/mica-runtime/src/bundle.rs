@@ -110,6 +110,9 @@ fn config(plan: &Plan, plan_mounts: Vec<Value>) -> io::Result<Value> {
         "mounts": mounts,
         "linux": linux(plan),
     });
+    if let Some((rows, columns)) = plan.terminal_size {
+        config["process"]["consoleSize"] = json!({"height": rows, "width": columns});
+    }
     if !plan.insecure {
         match &plan.seccomp {
             Seccomp::Unconfined => {}

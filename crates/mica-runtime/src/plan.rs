@@ -28,6 +28,8 @@ pub struct Plan {
     pub hostname: String,
     /// The process gets a terminal; its other end is [`crate::Running::pty`].
     pub terminal: bool,
+    /// Rows and columns that the terminal has from the start; `None` leaves it without a size.
+    pub terminal_size: Option<(u16, u16)>,
     /// Mounts beyond the standard ones, in the order in which they are made.
     pub mounts: Vec<PlanMount>,
     /// Network of the process.
@@ -72,6 +74,7 @@ impl Plan {
             user: ResolvedUser::root(),
             hostname: "mica".into(),
             terminal: false,
+            terminal_size: None,
             mounts: Vec::new(),
             network: Network::None,
             capabilities: crate::capability::DEFAULT.to_vec(),

@@ -121,6 +121,7 @@ const CONTAINER: &[Item] = &[
     verb::<cli::inspect::ContainerInspectArgs>("inspect", &[]),
     verb::<cli::logs::LogsArgs>("logs", &[]),
     verb::<cli::ps::PsArgs>("ls", &["list", "ps"]),
+    verb::<cli::container_prune::ContainerPruneArgs>("prune", &[]),
     verb::<cli::rm::RmArgs>("rm", &["remove"]),
     verb::<cli::run::RunArgs>("run", &[]),
 ];

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io;
 use std::path::Path;
 
-use mica_api::{Cancel, Class, CopyFromContainer, CopyIntoContainer, Error, Result, VolumeMount};
+use mica_api::{Cancel, Class, CopyFromContainer, CopyIntoContainer, Error, Result};
 use mica_archive::{ApplyError, ExtractOptions, OwnerPolicy, extract, path};
 use mica_sys::root::Root;
 use rustix::fs::{FileType, Mode, OFlags};
@@ -13,6 +13,7 @@ use super::files::Files;
 use super::list::Container;
 use super::spec::{self, Spec};
 use super::subtree::Subtree;
+use super::volumes::Mounted;
 use crate::LocalEngine;
 
 /// `cp CONTAINER:PATH …`.
@@ -130,7 +131,7 @@ struct Place {
 impl Place {
     fn of(files: &Files, spec: &Spec, wanted: &Wanted<'_>) -> io::Result<Self> {
         let wanted = spec::cleaned(&format!("/{}", wanted.path));
-        let inside = |volume: &VolumeMount| -> Option<String> {
+        let inside = |volume: &Mounted| -> Option<String> {
             let rest = wanted.strip_prefix(spec::cleaned(&volume.target).as_str())?;
             (rest.is_empty() || rest.starts_with('/')).then(|| rest.to_owned())
         };

@@ -1,10 +1,11 @@
 //! `inspect`: a container as docker's JSON.
 
-use mica_api::{ContainerDetails, ContainerState, Result, Timestamp, VolumeMount};
+use mica_api::{ContainerDetails, ContainerState, Result, Timestamp};
 use serde_json::{Map, Value, json};
 
 use super::list::{Container, image_id, network_name};
 use super::spec::Spec;
+use super::volumes::Mounted;
 use super::{log, options};
 use crate::LocalEngine;
 use crate::times::rfc3339;
@@ -77,7 +78,7 @@ fn state(container: &Container) -> Value {
 }
 
 fn host_config(spec: &Spec) -> Value {
-    let binds: Vec<String> = spec.volumes.iter().map(bind).collect();
+    let binds: Vec<String> = spec.volumes.iter().filter_map(bind).collect();
     let tmpfs: Map<String, Value> =
         spec.tmpfs.iter().map(|(path, options)| (path.clone(), options.clone().into())).collect();
     let hosts: Vec<String> =
@@ -123,20 +124,35 @@ fn or_null(texts: &[String]) -> Value {
     if texts.is_empty() { Value::Null } else { texts.into() }
 }
 
-fn bind(volume: &VolumeMount) -> String {
-    let mode = if volume.read_only { ":ro" } else { "" };
-    format!("{}:{}{mode}", volume.source.display(), volume.target)
+/// A mount as `-v` asked for it. Volumes that the image wants are nobody's words.
+fn bind(mount: &Mounted) -> Option<String> {
+    let mode = if mount.read_only { ":ro" } else { "" };
+    let source = mount.volume.clone().unwrap_or_else(|| mount.source.display().to_string());
+    mount.asked_for.then(|| format!("{source}:{}{mode}", mount.target))
 }
 
-fn mount(volume: &VolumeMount) -> Value {
-    json!({
-        "Type": "bind",
-        "Source": volume.source,
-        "Destination": volume.target,
-        "Mode": if volume.read_only { "ro" } else { "" },
-        "RW": !volume.read_only,
-        "Propagation": "rprivate",
-    })
+fn mount(mount: &Mounted) -> Value {
+    let mode = if mount.read_only { "ro" } else { "" };
+    match &mount.volume {
+        Some(name) => json!({
+            "Type": "volume",
+            "Name": name,
+            "Source": mount.source,
+            "Destination": mount.target,
+            "Driver": "local",
+            "Mode": mode,
+            "RW": !mount.read_only,
+            "Propagation": "",
+        }),
+        None => json!({
+            "Type": "bind",
+            "Source": mount.source,
+            "Destination": mount.target,
+            "Mode": mode,
+            "RW": !mount.read_only,
+            "Propagation": "rprivate",
+        }),
+    }
 }
 
 /// `Config`: the image's config as the container has it, and what only containers have.
@@ -186,18 +202,26 @@ mod tests {
 
     #[test]
     fn what_was_asked_for_is_shown_under_dockers_keys() {
-        let volume = VolumeMount { source: PathBuf::from("/src"), target: "/dst".into(), read_only: true };
+        let mounted = |volume: Option<&str>, asked_for| Mounted {
+            volume: volume.map(str::to_owned),
+            source: PathBuf::from("/src"),
+            target: "/dst".into(),
+            read_only: true,
+            copies: volume.is_some(),
+            asked_for,
+        };
         let request = RunRequest {
             image: "app".into(),
-            volumes: vec![volume],
             cap_add: vec!["SYS_TIME".into()],
             ulimits: vec!["nofile=1:2".into()],
             stop_signal: Some("INT".into()),
             ..RunRequest::default()
         };
-        let spec = spec(request).unwrap();
+        let mut spec = spec(request).unwrap();
+        spec.volumes = vec![mounted(None, true), mounted(Some("data"), true), mounted(Some("0123"), false)];
         let host = host_config(&spec);
-        assert_eq!(host["Binds"], json!(["/src:/dst:ro"]));
+        assert_eq!(host["Binds"], json!(["/src:/dst:ro", "data:/dst:ro"]));
+        assert_eq!(mount(&spec.volumes[2])["Name"], "0123");
         assert_eq!(host["CapAdd"], json!(["SYS_TIME"]));
         assert_eq!(host["CapDrop"], Value::Null);
         assert_eq!(host["Ulimits"][0], json!({"Name": "nofile", "Soft": 1, "Hard": 2}));

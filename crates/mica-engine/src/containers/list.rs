@@ -1,12 +1,13 @@
 //! `ps`: what containers there are.
 
-use mica_api::{ContainerState, ContainerSummary, NetworkMode, Result, Timestamp};
+use mica_api::{ContainerState, ContainerSummary, ListContainers, NetworkMode, Result, Timestamp};
 use mica_oci::Digest;
 use mica_store::{ContainerRecord, StoreError};
 
 use super::files;
 use super::spec::Spec;
 use super::state::{State, damaged};
+use super::volumes::Mounted;
 use crate::LocalEngine;
 
 /// A container's record, read.
@@ -37,12 +38,16 @@ impl Container {
 }
 
 /// `ps`.
-pub(crate) fn list(engine: &LocalEngine, all: bool) -> Result<Vec<ContainerSummary>> {
+pub(crate) fn list(engine: &LocalEngine, request: ListContainers) -> Result<Vec<ContainerSummary>> {
     let mut rows = Vec::new();
     for record in engine.store().containers()? {
         let container = Container::of(record)?;
-        if all || container.state.truth() == ContainerState::Running {
-            rows.push(summary(engine, container)?);
+        if request.all || container.state.truth() == ContainerState::Running {
+            let size_bytes = match request.sizes {
+                true => files::size_bytes(engine, &container).ok(),
+                false => None,
+            };
+            rows.push(ContainerSummary { size_bytes, ..summary(engine, container)? });
         }
     }
     Ok(rows)
@@ -50,7 +55,6 @@ pub(crate) fn list(engine: &LocalEngine, all: bool) -> Result<Vec<ContainerSumma
 
 fn summary(engine: &LocalEngine, container: Container) -> Result<ContainerSummary> {
     let image_id = image_id(&container);
-    let size_bytes = files::size_bytes(engine, &container).ok();
     let Container { record, spec, state } = container;
     Ok(ContainerSummary {
         id: record.id.to_string(),
@@ -63,11 +67,16 @@ fn summary(engine: &LocalEngine, container: Container) -> Result<ContainerSummar
         finished: state.finished,
         exit_code: state.shown_exit_code(),
         labels: spec.process.labels.clone().into_iter().collect(),
-        mounts: spec.volumes.iter().map(|volume| volume.source.display().to_string()).collect(),
+        mounts: spec.volumes.iter().map(shown_mount).collect(),
+        volumes: spec.volumes.iter().filter(|mount| mount.volume.is_some()).count() as u64,
         networks: vec![network_name(spec.network).to_owned()],
-        size_bytes,
+        size_bytes: None,
         name: record.name,
     })
+}
+
+fn shown_mount(mount: &Mounted) -> String {
+    mount.volume.clone().unwrap_or_else(|| mount.source.display().to_string())
 }
 
 /// The image's ID; the manifest stands in for records of an older kind.

@@ -10,25 +10,28 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use mica_api::{LogLine, LogRequest, Timestamp};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
+use super::json_text;
 use crate::times::{parse_rfc3339, rfc3339};
 
 /// The longest piece of a line in one entry.
 const PIECE_BYTES: usize = 16 << 10;
 
 /// Where a container prints.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Stream {
     Stdout,
     Stderr,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
+/// One line of the file, as it is read.
+#[derive(Debug, Deserialize)]
 struct Entry<'a> {
-    log: std::borrow::Cow<'a, str>,
+    log: String,
     stream: Stream,
+    #[serde(borrow)]
     time: std::borrow::Cow<'a, str>,
 }
 
@@ -52,33 +55,37 @@ impl LogWriter {
         Ok(Self { file, partial: [Vec::new(), Vec::new()], encoded: Vec::new() })
     }
 
-    /// Takes bytes cut anywhere.
+    /// Takes bytes cut anywhere. All entries they complete are one write, and have one time.
     pub(super) fn take(&mut self, stream: Stream, bytes: &[u8]) -> io::Result<()> {
-        let now = rfc3339(Timestamp::now().0);
+        let end = Ending::now(stream);
         let partial = &mut self.partial[stream as usize];
-        partial.extend_from_slice(bytes);
-        let mut start = 0;
-        loop {
-            let rest = &partial[start..];
-            let length = match rest.iter().take(PIECE_BYTES).position(|byte| *byte == b'\n') {
-                Some(end) => end + 1,
-                None if rest.len() >= PIECE_BYTES => whole_characters(&rest[..PIECE_BYTES]),
-                None => break,
-            };
-            encode(&mut self.encoded, stream, &rest[..length], &now);
-            start += length;
+        // Lines are rarely cut: most bytes are never copied before they are encoded.
+        let mut searched = partial.len();
+        let joined = searched > 0;
+        if joined {
+            partial.extend_from_slice(bytes);
         }
-        partial.drain(..start);
+        let all = if joined { partial.as_slice() } else { bytes };
+        let mut start = 0;
+        while let Some(length) = entry_length(&all[start..], searched) {
+            end.encode(&mut self.encoded, &all[start..start + length]);
+            start += length;
+            searched = 0;
+        }
+        if joined {
+            partial.drain(..start);
+        } else {
+            partial.extend_from_slice(&bytes[start..]);
+        }
         self.flush()
     }
 
     /// Writes lines that have no end.
     pub(super) fn finish(mut self) -> io::Result<()> {
-        let now = rfc3339(Timestamp::now().0);
         for stream in [Stream::Stdout, Stream::Stderr] {
             let partial = std::mem::take(&mut self.partial[stream as usize]);
             if !partial.is_empty() {
-                encode(&mut self.encoded, stream, &partial, &now);
+                Ending::now(stream).encode(&mut self.encoded, &partial);
             }
         }
         self.flush()
@@ -92,10 +99,33 @@ impl LogWriter {
     }
 }
 
-fn encode(out: &mut Vec<u8>, stream: Stream, line: &[u8], time: &str) {
-    let entry = Entry { log: String::from_utf8_lossy(line), stream, time: time.into() };
-    serde_json::to_writer(&mut *out, &entry).expect("strings can be encoded, and memory takes all bytes");
-    out.push(b'\n');
+/// How long the first entry of these bytes is; `None` if its end has not come. The first `searched` bytes are known to
+/// have no end of line.
+fn entry_length(bytes: &[u8], searched: usize) -> Option<usize> {
+    let piece = &bytes[..bytes.len().min(PIECE_BYTES)];
+    match piece[searched..].iter().position(|byte| *byte == b'\n') {
+        Some(end) => Some(searched + end + 1),
+        None => (piece.len() == PIECE_BYTES).then(|| whole_characters(piece)),
+    }
+}
+
+/// What stands after the text of an entry: the same for all that are written at once.
+struct Ending(String);
+
+impl Ending {
+    fn now(stream: Stream) -> Self {
+        let stream = match stream {
+            Stream::Stdout => "stdout",
+            Stream::Stderr => "stderr",
+        };
+        Self(format!("\",\"stream\":\"{stream}\",\"time\":\"{}\"}}\n", rfc3339(Timestamp::now().0)))
+    }
+
+    fn encode(&self, out: &mut Vec<u8>, line: &[u8]) {
+        out.extend_from_slice(b"{\"log\":\"");
+        json_text::push(out, line);
+        out.extend_from_slice(self.0.as_bytes());
+    }
 }
 
 /// How many bytes of a piece can be taken without cutting a character in two.
@@ -167,7 +197,7 @@ fn parse(line: &[u8]) -> Option<LogLine> {
     Some(LogLine {
         stderr: entry.stream == Stream::Stderr,
         at: Timestamp(parse_rfc3339(&entry.time)?),
-        data: entry.log.into_owned().into_bytes(),
+        data: entry.log.into_bytes(),
     })
 }
 

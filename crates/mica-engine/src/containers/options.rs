@@ -2,8 +2,10 @@
 
 use std::path::Path;
 
-use mica_api::{Class, Error, Result, VolumeMount};
+use mica_api::{Class, Error, Result};
 use mica_runtime::{Capability, MountSource, PlanMount, Seccomp, Ulimit, capability};
+
+use super::volumes::Mounted;
 
 /// What `--security-opt` asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -103,7 +105,7 @@ impl Names {
 ///
 /// # Errors
 /// The directory cannot be made.
-pub(super) fn bind(volume: &VolumeMount) -> Result<PlanMount> {
+pub(super) fn bind(volume: &Mounted) -> Result<PlanMount> {
     if !volume.source.exists() {
         std::fs::create_dir_all(&volume.source).map_err(|error| {
             Error::new(

@@ -3,7 +3,7 @@
 //! One loop that never waits for anything but all of it: a reader that has stopped reading does not keep `^C` from
 //! getting through.
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
@@ -13,6 +13,7 @@ use mica_sys::root::Root;
 use mica_sys::signals::SignalQueue;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::FileType;
+use rustix::io::{Errno, ReadWriteFlags, pwritev2};
 use rustix::process::Signal;
 
 use super::control::Control;
@@ -49,26 +50,37 @@ struct Pump {
     to: Option<OwnedFd>,
     pending: Vec<u8>,
     sent: usize,
-    /// How much may be written at once.
-    portion: usize,
+    /// How it is written.
+    writing: Writing,
+}
+
+/// How bytes are written without ever waiting for who takes them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Writing {
+    /// As many as there are: a file, or a descriptor of ours that does not block.
+    All,
+    /// As many as there are, by a call that does not wait (`RWF_NOWAIT`; on pipes since Linux 6.4).
+    NoWait,
+    /// As many as are taken without blocking when poll(2) says that it is writable.
+    Atomic,
 }
 
 impl Pump {
-    fn new(from: Option<OwnedFd>, to: Option<OwnedFd>, portion: usize) -> Self {
-        Self { from, to, pending: Vec::with_capacity(BUFFER_BYTES), sent: 0, portion }
+    fn new(from: Option<OwnedFd>, to: Option<OwnedFd>, writing: Writing) -> Self {
+        Self { from, to, pending: Vec::with_capacity(BUFFER_BYTES), sent: 0, writing }
     }
 
     /// To the caller: its descriptors are shared with others, so they cannot be made non-blocking.
     fn outward(from: Option<OwnedFd>, to: OwnedFd) -> Self {
         let is_file = rustix::fs::fstat(&to)
             .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile);
-        Self::new(from, Some(to), if is_file { BUFFER_BYTES } else { ATOMIC_BYTES })
+        Self::new(from, Some(to), if is_file { Writing::All } else { Writing::NoWait })
     }
 
     /// To the container: our end of a pipe or terminal.
     fn inward(from: OwnedFd, to: OwnedFd) -> io::Result<Self> {
         rustix::io::ioctl_fionbio(&to, true)?;
-        Ok(Self::new(Some(from), Some(to), BUFFER_BYTES))
+        Ok(Self::new(Some(from), Some(to), Writing::All))
     }
 
     /// What this waits for.
@@ -103,12 +115,12 @@ impl Pump {
         self.pending.resize(BUFFER_BYTES, 0);
         let length = match rustix::io::read(from, &mut self.pending[..]) {
             Ok(length) => length,
-            Err(rustix::io::Errno::INTR | rustix::io::Errno::AGAIN) => {
+            Err(Errno::INTR | Errno::AGAIN) => {
                 self.pending.clear();
                 return Ok(());
             }
             // EIO is how Linux says that nobody has the other end of a terminal open any more.
-            Err(rustix::io::Errno::IO) => 0,
+            Err(Errno::IO) => 0,
             Err(errno) => return Err(errno.into()),
         };
         self.pending.truncate(length);
@@ -125,10 +137,21 @@ impl Pump {
     /// A receiver that is gone ends the flow: the sender then learns it as in any pipeline.
     fn write(&mut self) {
         let Some(to) = &self.to else { return };
-        let end = self.pending.len().min(self.sent + self.portion);
-        match rustix::io::write(to, &self.pending[self.sent..end]) {
+        let bytes = &self.pending[self.sent..];
+        let written = match self.writing {
+            Writing::All => rustix::io::write(to, bytes),
+            // There is no position in what this is used for; all ones say so.
+            Writing::NoWait => pwritev2(to, &[IoSlice::new(bytes)], u64::MAX, ReadWriteFlags::NOWAIT),
+            Writing::Atomic => rustix::io::write(to, &bytes[..bytes.len().min(ATOMIC_BYTES)]),
+        };
+        match written {
             Ok(length) => self.sent += length,
-            Err(rustix::io::Errno::INTR | rustix::io::Errno::AGAIN) => {}
+            Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::SPIPE | Errno::INVAL)
+                if self.writing == Writing::NoWait =>
+            {
+                self.writing = Writing::Atomic;
+            }
+            Err(Errno::INTR | Errno::AGAIN) => {}
             Err(_) => {
                 (self.from, self.to) = (None, None);
                 self.sent = self.pending.len();
@@ -273,7 +296,7 @@ impl Relay<'_> {
         let patience = if drained { Duration::ZERO } else { CHECK_INTERVAL };
         let patience = Timespec::try_from(patience).expect("the interval is far below the limit");
         match poll(&mut fds, Some(&patience)) {
-            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Ok(_) | Err(Errno::INTR) => {}
             Err(errno) => return Err(errno.into()),
         }
         let ready = names.into_iter().zip(&fds).filter(|(_, fd)| !fd.revents().is_empty());

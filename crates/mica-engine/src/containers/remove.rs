@@ -2,13 +2,14 @@
 
 use std::time::{Duration, Instant};
 
-use mica_api::{Class, Error, Result};
+use mica_api::{Class, Error, RemoveContainer, Result};
 use mica_store::{ContainerError, ContainerId};
 use rustix::process::Signal;
 
 use super::control;
 use super::list::Container;
 use super::state::Process;
+use super::volumes;
 use crate::LocalEngine;
 
 /// How long a killed container may take to be gone.
@@ -17,8 +18,17 @@ const KILL_TIMEOUT: Duration = Duration::from_secs(10);
 const KILL_POLL: Duration = Duration::from_millis(5);
 
 /// `rm`: a running container only by force, which kills it.
-pub(crate) fn remove(engine: &LocalEngine, query: &str, force: bool) -> Result<()> {
-    let mut container = Container::find(engine, query)?;
+pub(crate) fn remove(engine: &LocalEngine, request: &RemoveContainer) -> Result<()> {
+    let container = Container::find(engine, &request.container)?;
+    let mounts = container.spec.volumes.clone();
+    remove_container(engine, container, request.force)?;
+    if request.volumes {
+        volumes::remove_anonymous(engine.store(), &mounts)?;
+    }
+    Ok(())
+}
+
+fn remove_container(engine: &LocalEngine, mut container: Container, force: bool) -> Result<()> {
     let id = container.record.id.clone();
     loop {
         if let Some(process) = container.state.process() {

@@ -3,7 +3,7 @@
 use std::os::fd::AsFd;
 
 use mica_api::{Cancel, Class, Error, Event, EventSink, Exit, Result, RunIo, RunRequest, Timestamp};
-use mica_runtime::{Input, Output, Plan, Running, Runtime, RuntimeError, Stdio};
+use mica_runtime::{Input, Output, Plan, Running, Runtime, RuntimeError, Stdio, tty};
 use mica_snapshot::Active;
 use mica_store::ContainerError;
 use mica_sys::signals::SignalQueue;
@@ -14,7 +14,7 @@ use super::log::{self, LogWriter};
 use super::relay::{self, Relay};
 use super::start::{self, Created};
 use super::state::{self, Life, Process, State};
-use super::{options, plan};
+use super::{options, plan, volumes};
 use crate::LocalEngine;
 
 /// `run`.
@@ -35,7 +35,7 @@ pub(crate) fn run(
     // The container's own row protects its layers from here on.
     drop(lease);
     let outcome = Session { engine, created: &created, signals: &signals, cancel, events }.run(io);
-    let removed = if created.spec.remove { remove_own(engine, created.id.as_str()) } else { Ok(()) };
+    let removed = if created.spec.remove { remove_own(engine, &created) } else { Ok(()) };
     // What came too late for the container is not for us either.
     while signals.next().is_ok_and(|signal| signal.is_some()) {}
     let exit = outcome?;
@@ -47,16 +47,18 @@ fn unusable(error: &std::io::Error) -> Error {
 }
 
 /// `--rm`: whoever removed it before was asked to.
-fn remove_own(engine: &LocalEngine, id: &str) -> Result<()> {
+fn remove_own(engine: &LocalEngine, created: &Created) -> Result<()> {
+    let id = created.id.as_str();
     loop {
         let removed =
             engine.store().find_container(id).and_then(|seen| engine.store().remove_container(&seen));
         match removed {
             Err(ContainerError::Changed(_)) => {}
-            Err(ContainerError::NotFound(_)) => return Ok(()),
-            other => return Ok(other?),
+            Ok(()) | Err(ContainerError::NotFound(_)) => break,
+            Err(error) => return Err(error.into()),
         }
     }
+    volumes::remove_anonymous(engine.store(), &created.spec.volumes)
 }
 
 /// One start of a container.
@@ -90,7 +92,9 @@ impl Session<'_> {
     fn start_and_wait(&self, io: RunIo, state: &mut State) -> Result<Exit> {
         let parents = self.engine.workshop.layer_dirs(&self.created.layers)?;
         let active = self.engine.workshop.driver.prepare(&self.created.directory, &parents)?;
-        let plan = plan::plan(self.engine, self.created.id.as_str(), &self.created.spec, &active)?;
+        volumes::fill(self.engine, &self.created.spec.volumes, &active, self.cancel)?;
+        let mut plan = plan::plan(self.engine, self.created.id.as_str(), &self.created.spec, &active)?;
+        plan.terminal_size = tty::size(io.stdout.as_fd()).ok().filter(|_| plan.terminal);
         let log_path = log::path(&self.created.directory, self.created.id.as_str());
         let mut log = LogWriter::create(&log_path).map_err(|error| unusable(&error))?;
         let mut running = self.spawn(&plan, &active)?;

@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use mica_api::{Class, Error, NetworkMode, Result, RunRequest, VolumeMount};
+use mica_api::{Class, Error, NetworkMode, Result, RunRequest};
 use mica_oci::{ContainerConfig, Digest, Platform};
 use serde::{Deserialize, Serialize};
 
 use super::environment;
+use super::volumes::Mounted;
 
 /// A container as it was asked for.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -26,7 +27,8 @@ pub(super) struct Spec {
     pub(super) read_only: bool,
     pub(super) privileged: bool,
     pub(super) network: NetworkMode,
-    pub(super) volumes: Vec<VolumeMount>,
+    /// Filled when the volumes are there: a request that makes no sense makes none.
+    pub(super) volumes: Vec<Mounted>,
     pub(super) tmpfs: Vec<(String, String)>,
     pub(super) cap_add: Vec<String>,
     pub(super) cap_drop: Vec<String>,
@@ -71,7 +73,7 @@ impl Spec {
             read_only: request.read_only,
             privileged: request.privileged,
             network: request.network,
-            volumes: request.volumes,
+            volumes: Vec::new(),
             tmpfs: request.tmpfs,
             cap_add: request.cap_add,
             cap_drop: request.cap_drop,

@@ -8,6 +8,7 @@ use mica_store::{ContainerError, ContainerId, ImageError, ImageRecord, LayerId, 
 
 use super::spec::{Base, Spec};
 use super::state::State;
+use super::volumes;
 use crate::{LocalEngine, names};
 
 /// How many random names are tried before one is taken to be taken.
@@ -42,8 +43,12 @@ pub(super) fn create(engine: &LocalEngine, request: RunRequest, lease: &Lease) -
         platform: image.config.platform(),
         config: &image.config.config,
     };
-    let spec = Spec::new(request, base, id.short())?;
+    let mut request = request;
+    let asked = std::mem::take(&mut request.volumes);
+    let mut spec = Spec::new(request, base, id.short())?;
     super::plan::check(&spec)?;
+    spec.volumes = volumes::look_up(engine.store(), asked, spec.process.volumes.as_ref(), &spec.tmpfs)?;
+    let volume_names = volumes::volume_names(&spec.volumes);
     let config_json = serde_json::to_string(&spec)
         .map_err(|error| Error::new(Class::Internal, "cannot record the container").why(error.to_string()))?;
     let state_json = State::default().to_json();
@@ -56,15 +61,19 @@ pub(super) fn create(engine: &LocalEngine, request: RunRequest, lease: &Lease) -
             image: Some(&record.target.digest),
             image_id: Some(&record.image_id),
             layers: &image.layers,
-            volumes: &[],
+            volumes: &volume_names,
             config_json: &config_json,
             state_json: &state_json,
         };
         engine.store().create_container(&new, lease)
     };
-    match &name {
-        Some(name) => create(name)?,
-        None => with_random_name(&id, create)?,
+    let recorded = match &name {
+        Some(name) => create(name),
+        None => with_random_name(&id, create),
+    };
+    if let Err(error) = recorded {
+        volumes::remove_anonymous(engine.store(), &spec.volumes)?;
+        return Err(error.into());
     }
     let directory = engine.store().state().container(&id);
     if let Some(file) = &spec.cid_file {

@@ -54,7 +54,7 @@ pub(super) fn mount_dev(plan: &Plan, scene: &mut Scene, root: &Root) -> Result<O
     if !plan.terminal {
         return Ok(None);
     }
-    let terminal = open_terminal(&pts)?;
+    let terminal = open_terminal(&pts, plan.terminal_size)?;
     dev.create_file(b"console", 0o620).step("make /dev/console")?;
     let console = mount::open_tree_clone(terminal.slave.as_fd(), false).step("bind /dev/console")?;
     attach_in(&dev, "console", &console)?;

@@ -200,12 +200,16 @@ fn candidates(plan: &Plan) -> Result<Vec<CString>, StepError> {
     paths.map_err(|error| StepError::new("use the program name", error.to_string()))
 }
 
-/// Opens the other end of a terminal from the container's devpts.
-pub(super) fn open_terminal(pts: &Root) -> Result<Terminal, StepError> {
+/// Opens the other end of a terminal from the container's devpts. It has its size before anything runs in it: a program
+/// that asks once, at its start, must not be told nothing.
+pub(super) fn open_terminal(pts: &Root, size: Option<(u16, u16)>) -> Result<Terminal, StepError> {
     use rustix::pty::OpenptFlags;
     let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::NOFOLLOW;
     let master = pts.open_at(b"ptmx", flags, Mode::empty()).step("open a terminal")?;
     rustix::pty::unlockpt(&master).step("unlock the terminal")?;
+    if let Some((rows, columns)) = size {
+        crate::tty::resize(master.as_fd(), rows, columns).step("tell the terminal its size")?;
+    }
     let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
     // By the master's own descriptor, never by a name (CVE-2025-52565).
     let slave = rustix::pty::ioctl_tiocgptpeer(&master, flags).step("open the terminal's other end")?;

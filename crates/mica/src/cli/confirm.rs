@@ -32,6 +32,7 @@ pub(super) fn report(report: &PruneReport) -> String {
         }
     };
     section("Deleted Containers:", report.containers.clone());
+    section("Deleted Volumes:", report.volumes.clone());
     let images = report.images.iter().map(|image| match image {
         RemovedImage::Untagged(name) => format!("untagged: {name}"),
         RemovedImage::Deleted(digest) => format!("deleted: {digest}"),

@@ -46,10 +46,8 @@ pub(crate) struct ImagesArgs {
 impl ImagesArgs {
     fn request(&self, cx: &Cx) -> Result<ListImages, Error> {
         let filters: Result<Vec<_>, _> = self.filter.iter().map(|filter| image_filter(filter, cx)).collect();
-        let sizes = self
-            .format
-            .as_deref()
-            .is_some_and(|template| template.contains("SharedSize") || template.contains("UniqueSize"));
+        let named = |template: &str| template.contains("SharedSize") || template.contains("UniqueSize");
+        let sizes = self.wants_tree(cx) || self.format.as_deref().is_some_and(named);
         Ok(ListImages { repository: self.repository.clone(), all: self.all, filters: filters?, sizes })
     }
 

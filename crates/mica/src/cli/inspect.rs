@@ -1,6 +1,6 @@
 //! `mica inspect`: everything about images and containers, as JSON or by template.
 
-use mica_api::{Class, Engine, Error};
+use mica_api::{Class, Engine, Error, ListContainers, ListImages};
 use serde_json::{Value, json};
 
 use crate::context::Cx;
@@ -113,6 +113,9 @@ fn inspect(cx: &Cx, kind: Kind, size: bool, format: Option<&str>, names: &[Strin
             Err(error) => missing.push(error),
         }
     }
+    if format.is_some_and(asks_for_shares) {
+        add_shares(engine, &mut found)?;
+    }
     cx.out.text(&render(&found, format)?)?;
     for error in &missing {
         cx.err.text(&error_text(error))?;
@@ -143,13 +146,33 @@ fn image(engine: &dyn Engine, name: &str) -> Result<Value, Error> {
     })
 }
 
+/// Whether a template wants what images share, which costs a pass over the layers of all of them.
+fn asks_for_shares(template: &str) -> bool {
+    template.contains("SharedSize") || template.contains("UniqueSize")
+}
+
+/// Adds the bytes that images share with others, and those they do not: for templates only, since docker's JSON has no
+/// such keys.
+fn add_shares(engine: &dyn Engine, objects: &mut [Value]) -> Result<(), Error> {
+    let images = engine.images(ListImages { all: true, sizes: true, ..ListImages::default() })?;
+    for object in objects {
+        let id = object["Id"].as_str().unwrap_or_default();
+        let found = images.iter().find(|image| image.id.to_string() == id);
+        if let (Some(image), Some(fields)) = (found, object.as_object_mut()) {
+            let shares = json!({"SharedSize": image.shared_bytes, "UniqueSize": image.unique_bytes});
+            fields.insert(template::DEFAULTS.to_owned(), shares);
+        }
+    }
+    Ok(())
+}
+
 /// With `--size`, the two keys that docker adds.
 fn container(engine: &dyn Engine, name: &str, size: bool) -> Result<Value, Error> {
     let details = engine.container(name)?;
     let mut json = details.json;
     if size && let Some(fields) = json.as_object_mut() {
         let own = engine
-            .containers(true)?
+            .containers(ListContainers { all: true, sizes: true })?
             .into_iter()
             .find(|row| row.id == details.id)
             .and_then(|row| row.size_bytes);
@@ -217,6 +240,8 @@ mod tests {
         let template =
             "{{.Id}} {{.Config.Cmd}} {{json .Config}} {{.Config.User}} {{index .Config.Labels \"a\"}}";
         golden("inspect-template", &Bench::new().run(&["image", "inspect", "-f", template, "app"]).text());
+        let shares = "{{.SharedSize}} {{.UniqueSize}} {{.ID}} {{.Descriptor.MediaType}}";
+        golden("inspect-shares", &Bench::new().run(&["image", "inspect", "-f", shares, "app"]).text());
         golden("inspect-missing-key", &Bench::new().run(&["inspect", "-f", "{{.Nope}}", "app"]).text());
     }
 

@@ -5,6 +5,7 @@ pub(crate) mod builder_prune;
 pub(crate) mod commit;
 pub(crate) mod completion;
 mod confirm;
+pub(crate) mod container_prune;
 pub(crate) mod cp;
 pub(crate) mod diff;
 pub(crate) mod du;

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use mica_api::{Class, ContainerState, ContainerSummary, Error, ListImages};
+use mica_api::{Class, ContainerState, ContainerSummary, Error, ListContainers, ListImages};
 use mica_oci::Digest;
 use serde_json::{Map, Value, json};
 
@@ -21,7 +21,7 @@ pub(crate) struct PsArgs {
     #[arg(short, long)]
     all: bool,
     /// Only containers for which this holds: name=TEXT, status=STATE, ancestor=IMAGE, label=KEY[=VALUE], id=PREFIX,
-    /// exited=CODE
+    /// exited=CODE, before=CONTAINER, since=CONTAINER, volume=NAME, network=NAME
     #[arg(short, long, value_name = "FILTER")]
     filter: Vec<Filter>,
     /// Print with a Go template, or as `table`, `table TEMPLATE`, `json` or `raw`
@@ -71,10 +71,15 @@ impl PsArgs {
         (self.all || limit.is_some() || by_state, limit)
     }
 
-    /// Bytes of each image, for "virtual" sizes; they are only asked for when shown.
+    /// Sizes are only asked for when shown: they cost a walk through the files of each container.
+    fn shows_sizes(&self, cx: &Cx) -> bool {
+        let format = self.format.as_deref().or(cx.config().ps_format.as_deref());
+        !self.quiet && (self.size || format.is_some_and(|template| template.contains(".Size")))
+    }
+
+    /// Bytes of each image, for "virtual" sizes.
     fn image_sizes(&self, cx: &Cx) -> Result<HashMap<Digest, u64>, Failure> {
-        let shown = self.size || self.format.as_deref().is_some_and(|template| template.contains(".Size"));
-        if !shown {
+        if !self.shows_sizes(cx) {
             return Ok(HashMap::new());
         }
         let images = cx.engine()?.images(ListImages { all: true, ..ListImages::default() })?;
@@ -104,11 +109,14 @@ impl PsArgs {
             "State": state(container.state),
             "Status": status(container, cx),
             "Names": container.name,
-            "Size": format!("{} (virtual {})", units::size3(own_bytes), units::size3(virtual_bytes)),
+            "Size": match virtual_bytes {
+                0 => units::size3(own_bytes),
+                bytes => format!("{} (virtual {})", units::size3(own_bytes), units::size3(bytes)),
+            },
             "Labels": label_list.join(","),
             "Mounts": mounts.join(","),
             "Networks": container.networks.join(","),
-            "LocalVolumes": "0",
+            "LocalVolumes": container.volumes.to_string(),
             "Platform": Value::Null,
             LABELS: labels,
         })
@@ -145,14 +153,14 @@ fn status(container: &ContainerSummary, cx: &Cx) -> String {
 }
 
 /// Filters of one name are alternatives, except labels, which must all hold.
-fn keep(container: &ContainerSummary, filters: &[Filter]) -> Result<bool, Error> {
+fn keep(container: &ContainerSummary, filters: &[Filter], all: &[ContainerSummary]) -> Result<bool, Error> {
     for filter in filters {
         let holds = if filter.name == "label" {
-            matches(container, filter)?
+            matches(container, filter, all)?
         } else {
             let mut any = false;
             for alternative in filters.iter().filter(|other| other.name == filter.name) {
-                any |= matches(container, alternative)?;
+                any |= matches(container, alternative, all)?;
             }
             any
         };
@@ -163,7 +171,15 @@ fn keep(container: &ContainerSummary, filters: &[Filter]) -> Result<bool, Error>
     Ok(true)
 }
 
-fn matches(container: &ContainerSummary, filter: &Filter) -> Result<bool, Error> {
+/// The container that a filter names.
+fn named<'a>(filter: &Filter, all: &'a [ContainerSummary]) -> Result<&'a ContainerSummary, Error> {
+    let value = filter.value.strip_prefix('/').unwrap_or(&filter.value);
+    all.iter()
+        .find(|container| container.name == value || (!value.is_empty() && container.id.starts_with(value)))
+        .ok_or_else(|| Error::new(Class::NotFound, format!("No such container: {value}")))
+}
+
+fn matches(container: &ContainerSummary, filter: &Filter, all: &[ContainerSummary]) -> Result<bool, Error> {
     let value = filter.value.as_str();
     Ok(match filter.name.as_str() {
         "id" => container.id.starts_with(value),
@@ -191,8 +207,11 @@ fn matches(container: &ContainerSummary, filter: &Filter) -> Result<bool, Error>
             "paused" | "restarting" | "removing" => false,
             _ => return Err(filter.invalid("states are created, running, exited, dead")),
         },
-        "before" | "since" | "volume" | "network" | "publish" | "expose" | "health" | "isolation"
-        | "is-task" => {
+        "before" => container.created < named(filter, all)?.created,
+        "since" => container.created > named(filter, all)?.created,
+        "volume" => container.mounts.iter().any(|mount| mount == value),
+        "network" => container.networks.iter().any(|network| network == value),
+        "publish" | "expose" | "health" | "isolation" | "is-task" => {
             return Err(Error::new(
                 Class::Unsupported,
                 format!("filter '{}' is not supported yet", filter.name),
@@ -217,20 +236,33 @@ fn name_matches(name: &str, pattern: &str) -> bool {
     }
 }
 
+impl PsArgs {
+    /// The containers to show, newest first.
+    fn chosen(&self, cx: &Cx) -> Result<Vec<ContainerSummary>, Failure> {
+        let (all, limit) = self.scope();
+        // A filter may name a container that is not shown itself.
+        let by_age = self.filter.iter().any(|filter| matches!(filter.name.as_str(), "before" | "since"));
+        let request = ListContainers { all: all || by_age, sizes: self.shows_sizes(cx) };
+        let containers = cx.engine()?.containers(request)?;
+        let mut chosen = Vec::new();
+        for container in &containers {
+            let in_scope = all || container.state == ContainerState::Running;
+            if in_scope && keep(container, &self.filter, &containers)? {
+                chosen.push(container.clone());
+            }
+        }
+        chosen.truncate(limit.unwrap_or(usize::MAX));
+        Ok(chosen)
+    }
+}
+
 impl Verb for PsArgs {
     const USAGE: &'static str = "[OPTIONS]";
 
     fn run(self, cx: &Cx) -> Outcome {
-        let (all, limit) = self.scope();
-        let containers = cx.engine()?.containers(all)?;
+        let containers = self.chosen(cx)?;
         let images = self.image_sizes(cx)?;
-        let mut rows = Vec::new();
-        for container in &containers {
-            if keep(container, &self.filter)? {
-                rows.push(self.row(container, &images, cx));
-            }
-        }
-        rows.truncate(limit.unwrap_or(usize::MAX));
+        let rows = containers.iter().map(|container| self.row(container, &images, cx)).collect();
         let mut default = vec!["ID", "Image", "Command", "RunningFor", "Status", "Ports", "Names"];
         if self.size {
             default.push("Size");
@@ -271,6 +303,9 @@ mod tests {
         assert_eq!(ids(&["-a", "-f", "label=tier=front", "-f", "ancestor=app"]), "web\n");
         assert_eq!(ids(&["-a", "-f", "exited=3"]), "job\n");
         assert_eq!(ids(&["-f", "id=0"]), "");
+        assert_eq!(ids(&["-a", "-f", "since=job"]), "web\n");
+        assert_eq!(ids(&["-a", "-f", "before=web", "-f", "volume=data"]), "job\n");
+        assert_eq!(ids(&["-f", "before=web"]), "");
         golden("ps-bad-status", &Bench::new().run(&["ps", "-f", "status=x"]).text());
     }
 

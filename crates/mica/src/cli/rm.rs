@@ -1,5 +1,7 @@
 //! `mica rm`: remove containers.
 
+use mica_api::RemoveContainer;
+
 use crate::context::Cx;
 use crate::failure::Outcome;
 use crate::flags::{Foreign, Verb};
@@ -10,6 +12,9 @@ pub(crate) struct RmArgs {
     /// Kill running containers first
     #[arg(short, long)]
     force: bool,
+    /// Remove anonymous volumes of the containers too
+    #[arg(short, long)]
+    volumes: bool,
     /// Containers: names or IDs
     #[arg(value_name = "CONTAINER")]
     containers: Vec<String>,
@@ -17,14 +22,13 @@ pub(crate) struct RmArgs {
 
 impl Verb for RmArgs {
     const USAGE: &'static str = "[OPTIONS] CONTAINER [CONTAINER...]";
-    const FOREIGN: &'static [Foreign] = &[
-        Foreign::idle_switch("volumes", "there are no anonymous volumes").short('v'),
-        Foreign::refused_switch("link", "there are no container links").short('l'),
-    ];
+    const FOREIGN: &'static [Foreign] =
+        &[Foreign::refused_switch("link", "there are no container links").short('l')];
 
     fn run(self, cx: &Cx) -> Outcome {
         cx.for_each(&self.containers, |engine, container| {
-            engine.remove_container(container, self.force)?;
+            let (force, volumes) = (self.force, self.volumes);
+            engine.remove_container(RemoveContainer { container: container.to_owned(), force, volumes })?;
             cx.out.line(container)
         })
     }
@@ -36,6 +40,6 @@ mod tests {
 
     #[test]
     fn names_are_echoed_as_they_were_given() {
-        golden("rm", &Bench::new().run(&["rm", "-f", "web", "nope"]).text());
+        golden("rm", &Bench::new().run(&["rm", "-f", "-v", "web", "nope"]).text());
     }
 }

@@ -1,6 +1,6 @@
 //! `mica system df`: what the store uses, and how much of it could be freed.
 
-use mica_api::{DiskUsage, ListImages, UsageRow};
+use mica_api::{DiskUsage, ListContainers, ListImages, UsageRow};
 use serde_json::{Value, json};
 
 use crate::context::Cx;
@@ -111,7 +111,7 @@ fn verbose(usage: &DiskUsage, cx: &Cx) -> Result<String, Failure> {
 }
 
 fn containers(cx: &Cx) -> Result<Listing<'static>, Failure> {
-    let containers = cx.engine()?.containers(true)?;
+    let containers = cx.engine()?.containers(ListContainers { all: true, sizes: true })?;
     let rows = containers.iter().map(|container| {
         json!({
             "ID": container.id.get(..12).unwrap_or(&container.id),

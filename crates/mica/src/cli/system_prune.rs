@@ -17,6 +17,9 @@ pub(crate) struct PruneArgs {
     /// Do not ask
     #[arg(short, long)]
     force: bool,
+    /// Remove anonymous volumes that no container uses, too
+    #[arg(long)]
+    volumes: bool,
 }
 
 impl PruneArgs {
@@ -26,25 +29,29 @@ impl PruneArgs {
             false => "all dangling images",
         };
         let cache = if self.all { "all build cache" } else { "unused build cache" };
-        format!("WARNING! This will remove:\n  - all stopped containers\n  - {images}\n  - {cache}\n")
+        let volumes = match self.volumes {
+            true => "  - all anonymous volumes not used by at least one container\n",
+            false => "",
+        };
+        format!(
+            "WARNING! This will remove:\n  - all stopped containers\n{volumes}  - {images}\n  - {cache}\n"
+        )
     }
 }
 
 impl Verb for PruneArgs {
     const USAGE: &'static str = "[OPTIONS]";
-    const FOREIGN: &'static [Foreign] = &[
-        Foreign::refused_switch("volumes", "there are no volumes yet"),
-        Foreign::refused(
-            "filter",
-            "everything unused is removed; `image prune` and `builder prune` have filters",
-        ),
-    ];
+    const FOREIGN: &'static [Foreign] = &[Foreign::refused(
+        "filter",
+        "everything unused is removed; `image prune` and `builder prune` have filters",
+    )];
 
     fn run(self, cx: &Cx) -> Outcome {
         if !self.force && !confirm::confirm(cx, &self.warning())? {
             return Ok(Status::default());
         }
-        let report = cx.engine()?.prune_system(SystemPrune { all: self.all }, &cx.cancel)?;
+        let report =
+            cx.engine()?.prune_system(SystemPrune { all: self.all, volumes: self.volumes }, &cx.cancel)?;
         cx.out.text(&confirm::report(&report))?;
         Ok(Status::default())
     }
@@ -57,6 +64,6 @@ mod tests {
     #[test]
     fn what_was_removed_is_listed() {
         golden("system-prune", &Bench::new().run(&["system", "prune", "-f"]).text());
-        golden("system-prune-volumes", &Bench::new().run(&["system", "prune", "--volumes"]).text());
+        golden("system-prune-volumes", &Bench::new().run(&["system", "prune", "-f", "--volumes"]).text());
     }
 }

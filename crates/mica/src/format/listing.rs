@@ -44,7 +44,8 @@ impl Listing<'_> {
     /// # Errors
     /// [`FormatError`] if the template cannot be used.
     pub(crate) fn render(&self, format: &Format) -> Result<String, FormatError> {
-        match format.template.as_str() {
+        let template = template::unescape(&format.template);
+        match template.as_str() {
             "" | "table" if format.quiet => self.lines(&format!("{{{{.{}}}}}", self.quiet)),
             "" | "table" => self.table(&self.default_template()),
             "json" => self.lines("{{json .}}"),

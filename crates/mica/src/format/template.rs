@@ -9,6 +9,8 @@ use std::sync::Arc;
 use gotmpl::{MissingKey, Template, TemplateError, Value as Tmpl};
 use serde_json::Value;
 
+use super::go_names::{self, Keys};
+
 /// Containers of a template by address, and the JSON they were made from.
 type Origins = Arc<HashMap<usize, Value>>;
 
@@ -23,11 +25,11 @@ pub(crate) struct FormatError(TemplateError);
 /// [`FormatError`] if the template is malformed or asks for a key that is not there.
 pub(crate) fn render(template: &str, data: &Value) -> Result<String, FormatError> {
     let mut origins = HashMap::new();
-    let root = convert(data, &mut origins);
+    let root = convert(data, Keys::Fields, &mut origins);
     let template = Template::new("")
         .missing_key(MissingKey::Error)
         .funcs(functions(&Arc::new(origins)))
-        .parse(&unescape(template))
+        .parse(&calls(template))
         .map_err(FormatError)?;
     template.execute_to_string(&root).map_err(FormatError)
 }
@@ -38,45 +40,85 @@ pub(crate) fn render(template: &str, data: &Value) -> Result<String, FormatError
 /// [`FormatError`] if it is not.
 pub(crate) fn check(template: &str) -> Result<(), FormatError> {
     let functions = functions(&Origins::default());
-    Template::new("").funcs(functions).parse(&unescape(template)).map(drop).map_err(FormatError)
+    Template::new("").funcs(functions).parse(&calls(template)).map(drop).map_err(FormatError)
 }
 
-/// A tab and a newline may be written `\t` and `\n`; a method with an argument becomes a call, which is how this
-/// engine reaches functions inside data: `.Label "x"`.
-fn unescape(template: &str) -> String {
-    template.replace("\\t", "\t").replace("\\n", "\n").replace(".Label \"", "call .Label \"")
+/// A method with an argument becomes a call, which is how this engine reaches functions inside data: `.Label "x"`.
+fn calls(template: &str) -> String {
+    template.replace(".Label \"", "call .Label \"")
 }
 
-fn convert(value: &Value, origins: &mut HashMap<usize, Value>) -> Tmpl {
+/// Outside of actions, a tab and a newline may be written `\t` and `\n` in templates of lists; docker's `inspect` has
+/// them inside strings only, where they are Go's.
+pub(crate) fn unescape(template: &str) -> String {
+    let mut out = String::with_capacity(template.len());
+    let mut rest = template;
+    while let Some((text, action)) = rest.split_once("{{") {
+        let (action, after) = action.split_once("}}").map_or((action, None), |(a, b)| (a, Some(b)));
+        out.push_str(&text.replace("\\t", "\t").replace("\\n", "\n"));
+        out.push_str("{{");
+        out.push_str(action);
+        let Some(after) = after else { return out };
+        out.push_str("}}");
+        rest = after;
+    }
+    out.push_str(&rest.replace("\\t", "\t").replace("\\n", "\n"));
+    out
+}
+
+fn convert(value: &Value, keys: Keys, origins: &mut HashMap<usize, Value>) -> Tmpl {
     match value {
         Value::Null => Tmpl::Nil,
         Value::Bool(b) => Tmpl::Bool(*b),
         Value::Number(n) => number(n),
         Value::String(s) => Tmpl::String(s.as_str().into()),
         Value::Array(items) => {
-            let list: Arc<[Tmpl]> = items.iter().map(|item| convert(item, origins)).collect();
+            let list: Arc<[Tmpl]> = items.iter().map(|item| convert(item, keys, origins)).collect();
             origins.insert(Arc::as_ptr(&list).cast::<()>() as usize, value.clone());
             Tmpl::List(list)
         }
         Value::Object(fields) => {
-            let mut map: BTreeMap<Arc<str>, Tmpl> =
-                fields.iter().map(|(key, field)| (key.as_str().into(), convert(field, origins))).collect();
-            if let Some(labels) = fields.get(LABELS).and_then(Value::as_object) {
-                map.insert("Label".into(), label_function(labels));
-            }
-            for (key, default) in fields.get(DEFAULTS).and_then(Value::as_object).into_iter().flatten() {
-                map.entry(key.as_str().into()).or_insert_with(|| convert(default, origins));
-            }
+            let map = Arc::new(members(fields, keys, origins));
             let mut shown = fields.clone();
             for hidden in [LABELS, DEFAULTS] {
-                map.remove(hidden);
                 shown.shift_remove(hidden);
             }
-            let map = Arc::new(map);
             origins.insert(Arc::as_ptr(&map) as usize, Value::Object(shown));
             Tmpl::Map(map)
         }
     }
+}
+
+/// What a template finds in an object: its keys, what stands in for keys that are not there, and docker's names of
+/// fields, which are not always those of its JSON.
+fn members(
+    fields: &serde_json::Map<String, Value>,
+    keys: Keys,
+    origins: &mut HashMap<usize, Value>,
+) -> BTreeMap<Arc<str>, Tmpl> {
+    let defaults = fields.get(DEFAULTS).and_then(Value::as_object);
+    let mut map = BTreeMap::new();
+    for (key, field) in fields.iter().filter(|(key, _)| ![LABELS, DEFAULTS].contains(&key.as_str())) {
+        map.insert(Arc::from(key.as_str()), convert(field, go_names::keys_of(key), origins));
+    }
+    for (key, default) in defaults.into_iter().flatten() {
+        map.entry(key.as_str().into()).or_insert_with(|| convert(default, go_names::keys_of(key), origins));
+    }
+    if let Some(labels) = fields.get(LABELS).and_then(Value::as_object) {
+        map.insert("Label".into(), label_function(labels));
+    }
+    if keys == Keys::Fields {
+        let known: Vec<Arc<str>> = map.keys().cloned().collect();
+        for key in known {
+            for name in go_names::fields_of(&key) {
+                if !map.contains_key(name.as_str()) {
+                    let value = map[&key].clone();
+                    map.insert(name.into(), value);
+                }
+            }
+        }
+    }
+    map
 }
 
 /// The key under which rows carry their labels for `.Label "x"`; it is not shown.
@@ -107,6 +149,7 @@ fn functions(origins: &Origins) -> gotmpl::FuncMap {
         "json".into(),
         Arc::new(move |args: &[Tmpl]| Ok(text(go_json(&to_json(first(args), &origins))))),
     );
+    map.insert("index".into(), Arc::new(index));
     map.insert(
         "split".into(),
         Arc::new(|args: &[Tmpl]| {
@@ -143,6 +186,33 @@ fn functions(origins: &Origins) -> gotmpl::FuncMap {
         Arc::new(|args: &[Tmpl]| Ok(text(string(args, 0).chars().take(count(args, 1)).collect()))),
     );
     map
+}
+
+/// Go's `index`. What is not in a map of texts is an empty text: docker's labels, variables and the like are such maps.
+fn index(args: &[Tmpl]) -> Result<Tmpl, TemplateError> {
+    let mut value = first(args).clone();
+    for key in args.iter().skip(1) {
+        value = match (&value, key) {
+            (Tmpl::Map(map), Tmpl::String(name)) => {
+                let texts = map.values().all(|value| matches!(value, Tmpl::String(_)));
+                let absent = if texts { text(String::new()) } else { Tmpl::Nil };
+                map.get(name).cloned().unwrap_or(absent)
+            }
+            (Tmpl::List(list), at) => {
+                let found = at.as_int().and_then(|at| list.get(usize::try_from(at).ok()?)).cloned();
+                found.ok_or_else(|| {
+                    TemplateError::Exec(format!("error calling index: index out of range: {at}"))
+                })?
+            }
+            (Tmpl::Nil, _) => {
+                return Err(TemplateError::Exec("error calling index: index of untyped nil".into()));
+            }
+            (other, _) => {
+                return Err(TemplateError::Exec(format!("error calling index: can't index {other}")));
+            }
+        };
+    }
+    Ok(value)
 }
 
 fn first(args: &[Tmpl]) -> &Tmpl {
@@ -242,8 +312,62 @@ mod tests {
     }
 
     #[test]
-    fn escapes_of_tab_and_newline_are_interpreted() {
-        assert_eq!(show("a\\tb\\n", Value::Null), "a\tb\n");
+    fn escapes_of_tab_and_newline_are_interpreted_outside_of_actions() {
+        assert_eq!(unescape("a\\tb\\n"), "a\tb\n");
+        assert_eq!(unescape("{{.A}}\\t{{join .L \"\\n\"}}\\n{{"), "{{.A}}\t{{join .L \"\\n\"}}\n{{");
+    }
+
+    #[test]
+    fn fields_are_found_by_dockers_names_and_by_those_of_its_json() {
+        let data = json!({
+            "Id": "sha256:1", "Descriptor": {"mediaType": "m", "urls": ["u"], "platform": {"os": "linux"}},
+            "HostConfig": {"NanoCpus": 2, "Dns": ["d"]}, "Config": {"Labels": {"id": "label"}},
+        });
+        let names =
+            "{{.Id}} {{.ID}} {{.Descriptor.MediaType}} {{.Descriptor.mediaType}} {{.Descriptor.URLs}}";
+        assert_eq!(show(names, data.clone()), "sha256:1 sha256:1 m m [u]");
+        let more = "{{.Descriptor.Platform.OS}} {{.HostConfig.NanoCPUs}} {{.HostConfig.DNS}}";
+        assert_eq!(show(more, data.clone()), "linux 2 [d]");
+        // What users named has no other names.
+        assert_eq!(
+            show("{{range $k, $v := .Config.Labels}}{{$k}}={{$v}};{{end}}", data.clone()),
+            "id=label;"
+        );
+        assert!(
+            show("{{json .}}", data.clone())
+                .starts_with("{\"Id\":\"sha256:1\",\"Descriptor\":{\"mediaType\"")
+        );
+        assert!(render("{{.id}}", &data).is_err());
+    }
+
+    #[test]
+    fn the_language_is_gos() {
+        let data = json!({
+            "Name": "n", "List": ["x", "y"], "N": 3, "Empty": [], "Labels": {"a.b": "c"}, "On": true, "Off": null,
+        });
+        for (template, expected) in [
+            ("{{range .List}}<{{.}}>{{else}}none{{end}}", "<x><y>"),
+            ("{{range .Empty}}x{{else}}none{{end}}", "none"),
+            ("{{range $i, $e := .List}}{{$i}}{{$e}}{{end}}", "0x1y"),
+            ("{{index .Labels \"a.b\"}}{{index .List 1}}{{index .Labels \"no\"}}", "cy"),
+            ("{{len .List}} {{len .Labels}} {{len .Name}}", "2 1 1"),
+            ("{{printf \"%s-%d-%v-%q-%05.1f\" .Name .N .List .Name 1.25}}", "n-3-[x y]-\"n\"-001.2"),
+            ("{{if and .On (eq .N 3) (not .Off)}}yes{{else}}no{{end}}", "yes"),
+            ("{{if or .Off (ne .Name \"n\")}}yes{{else if gt .N 2}}more{{else}}no{{end}}", "more"),
+            ("{{with .Off}}x{{else}}off{{end}}{{with $x := .Name}}{{$x}}{{end}}", "offn"),
+            ("a  {{- .N -}}  b{{/* comment */}}", "a3b"),
+            ("{{.List | len | printf \"%02d\"}}", "02"),
+            ("{{join .List \"\\n\"}}|{{println \"a\" 1}}{{print 1 2}}", "x\ny|a 1\n1 2"),
+            ("{{range split \"a:b\" \":\"}}{{title .}}{{end}}{{upper \"u\"}}{{lower \"L\"}}", "ABUl"),
+            ("{{json .Name}}{{json .N}}{{json .Off}}{{json .Labels}}", "\"n\"3null{\"a.b\":\"c\"}"),
+            ("{{slice .Name 0 1}}{{html \"<\"}}{{urlquery \"a b\"}}{{js \"'\"}}", "n&lt;a+b\\'"),
+            ("{{$n := 1}}{{$n = 2}}{{$n}}{{le 1 2}}{{lt 2 1}}{{ge 2 2}}", "2truefalsetrue"),
+            ("{{define \"t\"}}[{{.}}]{{end}}{{template \"t\" .N}}", "[3]"),
+            ("{{range .List}}{{if eq . \"y\"}}{{break}}{{end}}{{.}}{{end}}", "x"),
+        ] {
+            let shown = render(template, &data).map_err(|error| error.to_string());
+            assert_eq!(shown.as_deref(), Ok(expected), "{template}");
+        }
     }
 
     #[test]

@@ -67,13 +67,14 @@ fn container(name: &str, state: ContainerState) -> ContainerSummary {
         image: "app:latest".to_owned(),
         image_id: digest("app"),
         command: "sh -c 'while true; do sleep 1; done'".to_owned(),
-        created: before(7200),
+        created: before(if running { 7200 } else { 7300 }),
         state,
         started: Some(before(7190)),
         finished: (!running).then(|| before(120)),
         exit_code: (!running).then_some(3),
         labels: vec![("tier".to_owned(), if running { "front" } else { "back" }.to_owned())],
-        mounts: vec!["/home/me/some/where".to_owned()],
+        mounts: vec!["/home/me/some/where".to_owned(), "data".to_owned()],
+        volumes: 1,
         networks: vec!["host".to_owned()],
         size_bytes: Some(1_540),
     }
@@ -111,6 +112,7 @@ fn pruned() -> PruneReport {
     PruneReport {
         images: vec![RemovedImage::Untagged("old:1".to_owned()), RemovedImage::Deleted(digest("old"))],
         containers: vec![digest("job").hex().to_owned()],
+        volumes: Vec::new(),
         cache_records: vec!["abcdef".to_owned()],
         freed_bytes: 1_234_567,
     }
@@ -254,11 +256,12 @@ impl Engine for FakeEngine {
         }
     }
 
-    fn containers(&self, all: bool) -> Result<Vec<ContainerSummary>> {
+    fn containers(&self, request: ListContainers) -> Result<Vec<ContainerSummary>> {
         let mut containers = vec![container("web", ContainerState::Running)];
-        if all {
+        if request.all {
             containers.push(container("job", ContainerState::Exited));
         }
+        containers.iter_mut().filter(|_| !request.sizes).for_each(|container| container.size_bytes = None);
         Ok(containers)
     }
 
@@ -274,8 +277,13 @@ impl Engine for FakeEngine {
         Ok(ContainerDetails { id, name: "web".to_owned(), json })
     }
 
-    fn remove_container(&self, query: &str, _: bool) -> Result<()> {
-        if query == "web" { Ok(()) } else { missing("container", query) }
+    fn remove_container(&self, request: RemoveContainer) -> Result<()> {
+        if request.container == "web" { Ok(()) } else { missing("container", &request.container) }
+    }
+
+    fn prune_containers(&self, request: PruneContainers, _: &Cancel) -> Result<PruneReport> {
+        self.note(format_args!("{request:?}"));
+        Ok(PruneReport { images: Vec::new(), cache_records: Vec::new(), ..pruned() })
     }
 
     fn commit(&self, request: CommitContainer, _: &Cancel) -> Result<String> {
@@ -404,8 +412,9 @@ impl Engine for FakeEngine {
         Ok(pruned())
     }
 
-    fn prune_system(&self, _: SystemPrune, _: &Cancel) -> Result<PruneReport> {
-        Ok(pruned())
+    fn prune_system(&self, request: SystemPrune, _: &Cancel) -> Result<PruneReport> {
+        let volumes = if request.volumes { vec!["data".to_owned()] } else { Vec::new() };
+        Ok(PruneReport { volumes, ..pruned() })
     }
 
     fn collect(&self, _: &Cancel) -> Result<PruneReport> {

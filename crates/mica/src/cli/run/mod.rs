@@ -83,7 +83,7 @@ pub(crate) struct RunArgs {
     #[arg(
         long,
         value_name = "MOUNT",
-        help = "Mount something: type=bind,source=DIR,target=DIR[,readonly] or type=tmpfs,target=DIR[,tmpfs-size=BYTES]"
+        help = "Mount something: type=volume,source=NAME,target=DIR[,readonly], type=bind,source=DIR,target=DIR[,readonly] or type=tmpfs,target=DIR[,tmpfs-size=BYTES]"
     )]
     mount: Vec<String>,
     /// Name of the container

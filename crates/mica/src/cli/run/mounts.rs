@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use mica_api::{Class, Error, VolumeMount};
+use mica_api::{Class, Error, VolumeMount, VolumeSource};
 
 use crate::format::units;
 use crate::values::keyed;
@@ -10,8 +10,8 @@ use crate::values::keyed;
 /// A `--mount`.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Mount {
-    /// A directory or file of the host.
-    Bind(VolumeMount),
+    /// A directory or file of the host, or a volume.
+    Volume(VolumeMount),
     /// Memory: path and options.
     Tmpfs(String, String),
 }
@@ -20,30 +20,34 @@ fn invalid(message: impl Into<String>) -> Error {
     Error::new(Class::Invalid, message)
 }
 
-/// `SOURCE:TARGET[:OPTIONS]`. A source that does not exist is made, as docker makes it.
+/// `SOURCE:TARGET[:OPTIONS]`, or `TARGET` for an anonymous volume. A source with a slash is a path of the host, which is
+/// made if it does not exist, as docker makes it; one without is the name of a volume.
 ///
 /// # Errors
-/// Named and anonymous volumes, which come later, and texts that make no sense.
+/// Texts that make no sense, and options that come later.
 pub(super) fn volume(text: &str, here: &Path) -> Result<VolumeMount, Error> {
     let parts: Vec<&str> = text.split(':').collect();
     let (source, target, options) = match parts.as_slice() {
-        [_] => return Err(no_volumes(text)),
-        [source, target] => (*source, *target, ""),
-        [source, target, options] => (*source, *target, *options),
+        [target] => (None, *target, ""),
+        [source, target] => (Some(*source), *target, ""),
+        [source, target, options] => (Some(*source), *target, *options),
         _ => return Err(invalid(format!("invalid volume specification: '{text}'"))),
     };
-    if source.is_empty() || target.is_empty() {
+    if source.is_some_and(str::is_empty) || target.is_empty() {
         return Err(invalid(format!("invalid spec: {text}: empty section between colons")));
     }
-    if !source.starts_with(['/', '.', '~']) {
-        return Err(no_volumes(text));
-    }
     check_target(target, text)?;
-    let mut read_only = false;
+    let source = match source {
+        None => VolumeSource::Anonymous,
+        Some(path) if path.starts_with(['/', '.', '~']) => VolumeSource::Host(absolute(path, here)),
+        Some(name) => VolumeSource::Named(name.to_owned()),
+    };
+    let (mut read_only, mut no_copy) = (false, false);
     for option in options.split(',').filter(|option| !option.is_empty()) {
         match option {
             "ro" | "readonly" => read_only = true,
             "rw" => read_only = false,
+            "nocopy" if !matches!(source, VolumeSource::Host(_)) => no_copy = true,
             // SELinux labels and consistency hints mean nothing here; docker ignores them where they do not apply.
             "z" | "Z" | "cached" | "delegated" | "consistent" | "rprivate" | "private" => {}
             "shared" | "slave" | "rshared" | "rslave" | "U" | "nocopy" => {
@@ -60,13 +64,7 @@ pub(super) fn volume(text: &str, here: &Path) -> Result<VolumeMount, Error> {
             }
         }
     }
-    Ok(VolumeMount { source: absolute(source, here), target: target.to_owned(), read_only })
-}
-
-fn no_volumes(text: &str) -> Error {
-    Error::new(Class::Unsupported, format!("cannot mount {text}: volumes are not supported yet"))
-        .why("a source without a slash is the name of a volume")
-        .hint("mount a directory: -v ./data:/data")
+    Ok(VolumeMount { source, target: target.to_owned(), read_only, no_copy })
 }
 
 fn absolute(source: &str, here: &Path) -> PathBuf {
@@ -93,7 +91,7 @@ pub(super) fn tmpfs(text: &str) -> Result<(String, String), Error> {
     Ok((target.to_owned(), options.to_owned()))
 }
 
-/// `type=bind,source=…,target=…` or `type=tmpfs,target=…`.
+/// `type=volume[,source=NAME],target=…`, `type=bind,source=…,target=…` or `type=tmpfs,target=…`.
 ///
 /// # Errors
 /// docker's words for other types, other keys and missing ones.
@@ -119,7 +117,13 @@ pub(super) fn mount(text: &str, here: &Path) -> Result<Mount, Error> {
                     source.display()
                 )));
             }
-            Ok(Mount::Bind(VolumeMount { source, target, read_only: fields.read_only }))
+            let source = VolumeSource::Host(source);
+            Ok(Mount::Volume(VolumeMount { source, target, read_only: fields.read_only, no_copy: true }))
+        }
+        "volume" => {
+            let source = fields.source.map_or(VolumeSource::Anonymous, VolumeSource::Named);
+            let (read_only, no_copy) = (fields.read_only, fields.no_copy);
+            Ok(Mount::Volume(VolumeMount { source, target, read_only, no_copy }))
         }
         "tmpfs" => {
             if fields.read_only {
@@ -127,12 +131,15 @@ pub(super) fn mount(text: &str, here: &Path) -> Result<Mount, Error> {
             }
             Ok(Mount::Tmpfs(target, fields.tmpfs.join(",")))
         }
-        "volume" | "image" | "npipe" | "cluster" => Err(Error::new(
+        "image" | "npipe" | "cluster" => Err(Error::new(
             Class::Unsupported,
             format!("mounts of type {:?} are not supported yet", fields.kind),
         )
-        .hint("type=bind or type=tmpfs")),
-        other => Err(invalid(format!("invalid mount type: {other:?}")).hint("type=bind or type=tmpfs")),
+        .hint("type=bind, type=volume or type=tmpfs")),
+        other => {
+            Err(invalid(format!("invalid mount type: {other:?}"))
+                .hint("type=bind, type=volume or type=tmpfs"))
+        }
     }
 }
 
@@ -142,12 +149,20 @@ struct Fields {
     source: Option<String>,
     target: Option<String>,
     read_only: bool,
+    no_copy: bool,
     tmpfs: Vec<String>,
 }
 
 impl Default for Fields {
     fn default() -> Self {
-        Self { kind: "volume".to_owned(), source: None, target: None, read_only: false, tmpfs: Vec::new() }
+        Self {
+            kind: "volume".to_owned(),
+            source: None,
+            target: None,
+            read_only: false,
+            no_copy: false,
+            tmpfs: Vec::new(),
+        }
     }
 }
 
@@ -161,14 +176,15 @@ impl Fields {
             "target" | "dst" | "destination" => self.target = Some(needed()?.to_owned()),
             "readonly" | "ro" => self.read_only = !matches!(value, Some("false" | "0")),
             "consistency" => {}
+            "volume-nocopy" => self.no_copy = !matches!(value, Some("false" | "0")),
             "tmpfs-size" => {
                 let bytes = units::parse_binary(needed()?).map_err(|error| invalid(error.to_string()))?;
                 self.tmpfs.push(format!("size={bytes}"));
             }
             "tmpfs-mode" => self.tmpfs.push(format!("mode={}", needed()?)),
             "bind-propagation" if matches!(needed()?, "rprivate" | "private") => {}
-            "bind-propagation" | "bind-nonrecursive" | "bind-recursive" | "volume-opt" | "volume-nocopy"
-            | "volume-driver" | "volume-label" | "volume-subpath" | "image-subpath" => {
+            "bind-propagation" | "bind-nonrecursive" | "bind-recursive" | "volume-opt" | "volume-driver"
+            | "volume-label" | "volume-subpath" | "image-subpath" => {
                 return Err(Error::new(
                     Class::Unsupported,
                     format!("mount option '{key}' is not supported yet"),
@@ -185,17 +201,25 @@ impl Fields {
 mod tests {
     use super::*;
 
+    fn mounted(source: VolumeSource, target: &str, read_only: bool, no_copy: bool) -> VolumeMount {
+        VolumeMount { source, target: target.to_owned(), read_only, no_copy }
+    }
+
     fn bind(source: &str, target: &str, read_only: bool) -> VolumeMount {
-        VolumeMount { source: source.into(), target: target.to_owned(), read_only }
+        mounted(VolumeSource::Host(source.into()), target, read_only, false)
     }
 
     #[test]
-    fn volumes_are_directories_of_the_host() {
+    fn a_source_with_a_slash_is_a_path_and_one_without_a_volume() {
         let here = Path::new("/here");
         assert_eq!(volume("/a:/b", here).unwrap(), bind("/a", "/b", false));
         assert_eq!(volume("./a:/b:ro,z", here).unwrap(), bind("/here/a", "/b", true));
-        assert!(volume("data:/b", here).unwrap_err().message.contains("volumes are not supported yet"));
-        assert!(volume("/b", here).unwrap_err().message.contains("volumes are not supported yet"));
+        let named = || VolumeSource::Named("data".to_owned());
+        assert_eq!(volume("data:/b", here).unwrap(), mounted(named(), "/b", false, false));
+        assert_eq!(volume("data:/b:ro,nocopy", here).unwrap(), mounted(named(), "/b", true, true));
+        assert_eq!(volume("/b", here).unwrap(), mounted(VolumeSource::Anonymous, "/b", false, false));
+        assert!(volume("/a:/b:nocopy", here).unwrap_err().message.contains("not supported yet"));
+        assert!(volume("data:", here).unwrap_err().message.contains("empty section"));
         assert!(volume("/a:b", here).unwrap_err().message.contains("must be absolute"));
         assert!(volume("/a:/", here).unwrap_err().message.contains("destination can't be '/'"));
         assert!(volume("/a:/b:nope", here).unwrap_err().message.contains("invalid mode: nope"));
@@ -206,7 +230,7 @@ mod tests {
         let here = Path::new("/");
         assert_eq!(
             mount("type=bind,src=/,dst=/host,readonly", here).unwrap(),
-            Mount::Bind(bind("/", "/host", true))
+            Mount::Volume(mounted(VolumeSource::Host("/".into()), "/host", true, true))
         );
         assert_eq!(
             mount("type=tmpfs,target=/t,tmpfs-size=1m,tmpfs-mode=1777", here).unwrap(),
@@ -216,7 +240,9 @@ mod tests {
             mount("type=bind,src=/nonexistent,dst=/x", here).unwrap_err().message.contains("does not exist")
         );
         assert!(mount("type=bind,src=/", here).unwrap_err().message.contains("target is required"));
-        assert!(mount("src=v,dst=/x", here).unwrap_err().message.contains("\"volume\""));
+        let named = VolumeSource::Named("v".to_owned());
+        assert_eq!(mount("src=v,dst=/x", here).unwrap(), Mount::Volume(mounted(named, "/x", false, false)));
+        assert!(mount("type=image,src=v,dst=/x", here).unwrap_err().message.contains("\"image\""));
         assert!(mount("type=bind,foo=1,dst=/x", here).unwrap_err().message.contains("unexpected key 'foo'"));
     }
 }

@@ -88,7 +88,7 @@ impl RunArgs {
         let (mut volumes, mut tmpfs) = (volumes?, tmpfs?);
         for text in &self.mount {
             match mounts::mount(text, here)? {
-                Mount::Bind(mount) => volumes.push(mount),
+                Mount::Volume(mount) => volumes.push(mount),
                 Mount::Tmpfs(target, options) => tmpfs.push((target, options)),
             }
         }
