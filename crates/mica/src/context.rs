@@ -84,13 +84,23 @@ impl Cx {
             return Ok(engine.as_ref());
         }
         self.refuse_remote_engines()?;
-        let root =
-            self.globals.root.clone().or_else(|| self.environment.nonempty("MICA_ROOT").map(PathBuf::from));
-        let root = root.unwrap_or_else(|| self.environment.default_root());
-        let root = std::path::absolute(&root).unwrap_or(root);
         let (caller, proxies) = (self.environment.caller(), self.environment.proxies());
-        let engine = (self.open)(&EngineOptions { root, caller, proxies })?;
+        let engine = (self.open)(&EngineOptions { root: self.root(), caller, proxies })?;
         Ok(self.engine.get_or_init(|| engine).as_ref())
+    }
+
+    /// The engine, if there is a store and it can be opened: for whoever must neither make one nor complain.
+    pub(crate) fn existing_engine(&self) -> Option<&dyn Engine> {
+        let is_open = self.engine.get().is_some();
+        (is_open || self.root().exists()).then(|| self.engine_with_signals().ok()).flatten()
+    }
+
+    /// Where the store is.
+    fn root(&self) -> PathBuf {
+        let given =
+            self.globals.root.clone().or_else(|| self.environment.nonempty("MICA_ROOT").map(PathBuf::from));
+        let root = given.unwrap_or_else(|| self.environment.default_root());
+        std::path::absolute(&root).unwrap_or(root)
     }
 
     /// The signal that asked this process to stop, if one did.

@@ -48,6 +48,11 @@ Global Options:
   -v, --version            Print the version
 ";
 
+/// The flags before the verb.
+pub(crate) fn global_flags() -> impl Iterator<Item = String> {
+    GLOBAL_OPTIONS.split_whitespace().filter(|word| word.starts_with("--")).map(str::to_owned)
+}
+
 /// The help of a group: `mica image`.
 pub(crate) fn of_group(program: &str, path: &str, group: &Item) -> String {
     let Node::Group { about, items } = &group.node else { return String::new() };
@@ -62,7 +67,8 @@ fn lines<'a>(items: impl Iterator<Item = &'a Item>) -> String {
     items.map(|item| format!("  {:<12}{}\n", item.name, about(item))).collect()
 }
 
-fn about(item: &Item) -> String {
+/// One line about a command or a group.
+pub(crate) fn about(item: &Item) -> String {
     match &item.node {
         Node::Verb(entry) => (entry.command)().get_about().map(ToString::to_string).unwrap_or_default(),
         Node::Group { about, .. } => (*about).to_owned(),

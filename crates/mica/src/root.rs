@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use mica_api::Class;
 
+use crate::cli::complete;
 use crate::context::Cx;
 use crate::failure::{Failure, Outcome, Status, UsageError};
 use crate::help;
@@ -52,6 +53,10 @@ pub(crate) fn run(cx: &mut Cx, args: &[OsString]) -> u8 {
 }
 
 fn dispatch(cx: &mut Cx, args: &[OsString]) -> Outcome {
+    if let Some((_, words)) = args.split_first().filter(|(first, _)| *first == complete::HIDDEN_COMMAND) {
+        let candidates = complete::candidates(cx, words);
+        return cx.out.text(&candidates).map(|()| Status::default());
+    }
     let (globals, wish, rest) = parse(&cx.program, args)?;
     cx.globals = globals;
     match wish {
@@ -106,6 +111,14 @@ fn show_help(cx: &Cx, words: &[&str]) -> Outcome {
         },
     };
     cx.out.text(&text).map(|()| Status::default())
+}
+
+/// The flags before the verb, and what follows.
+///
+/// # Errors
+/// A flag that makes no sense.
+pub(crate) fn globals<'a>(program: &str, args: &'a [OsString]) -> Result<(Globals, &'a [OsString]), Failure> {
+    parse(program, args).map(|(globals, _, rest)| (globals, rest))
 }
 
 /// Reads the flags before the verb; returns them and what follows.

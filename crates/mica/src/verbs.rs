@@ -266,6 +266,27 @@ mod tests {
     }
 
     #[test]
+    fn every_manual_has_a_golden() {
+        fn check(items: &[Item], above: &[&str]) {
+            for item in items {
+                let path = [above, &[item.name]].concat();
+                let shown = crate::testing::Bench::new().run(&[path.as_slice(), &["--help"]].concat());
+                crate::testing::golden(&format!("help/{}", path.join("-")), &shown.text());
+                if let Node::Group { items, .. } = &item.node {
+                    check(items, &path);
+                }
+            }
+        }
+        check(ROOT, &[]);
+        let ways: &[(&str, &[&str])] =
+            &[("first", &[]), ("all", &["help", "--all"]), ("unknown", &["biuld"]), ("later", &["pull", "x"])];
+        for (name, words) in ways {
+            let shown = crate::testing::Bench::new().run(words);
+            crate::testing::golden(&format!("help/_{name}"), &shown.text());
+        }
+    }
+
+    #[test]
     fn every_command_is_a_valid_clap_command() {
         fn check(items: &[Item]) {
             for item in items {

@@ -3,6 +3,7 @@
 pub(crate) mod build;
 pub(crate) mod builder_prune;
 pub(crate) mod commit;
+pub(crate) mod complete;
 pub(crate) mod completion;
 mod confirm;
 pub(crate) mod container_prune;
