@@ -278,8 +278,12 @@ mod tests {
             }
         }
         check(ROOT, &[]);
-        let ways: &[(&str, &[&str])] =
-            &[("first", &[]), ("all", &["help", "--all"]), ("unknown", &["biuld"]), ("later", &["pull", "x"])];
+        let ways: &[(&str, &[&str])] = &[
+            ("first", &[]),
+            ("all", &["help", "--all"]),
+            ("unknown", &["biuld"]),
+            ("later", &["pull", "x"]),
+        ];
         for (name, words) in ways {
             let shown = crate::testing::Bench::new().run(words);
             crate::testing::golden(&format!("help/_{name}"), &shown.text());
