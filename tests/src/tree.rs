@@ -79,7 +79,13 @@ impl Tree {
     /// The sorted names in a directory.
     #[track_caller]
     pub fn names(&self, path: &str) -> Vec<String> {
-        let entries = std::fs::read_dir(self.path(path)).unwrap_or_else(|error| panic!("{path}: {error}"));
+        Self::names_in(&self.path(path))
+    }
+
+    /// The sorted names in a directory of this machine.
+    #[track_caller]
+    pub fn names_in(path: &Path) -> Vec<String> {
+        let entries = std::fs::read_dir(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         let name = |entry: std::io::Result<std::fs::DirEntry>| {
             entry.expect("a readable directory").file_name().to_string_lossy().into_owned()
         };

@@ -3,7 +3,7 @@
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
-use mica_oci::{Digest, Platform, Reference};
+use mica_oci::{Descriptor, Digest, Platform, Reference};
 
 /// A build.
 #[derive(Debug)]
@@ -141,7 +141,10 @@ pub enum NoCache {
 #[derive(Debug)]
 pub enum Output {
     /// The local store; what a build without `-o` does.
-    Store,
+    Store {
+        /// The image's form.
+        form: ImageForm,
+    },
     /// An OCI layout or a docker archive.
     Archive {
         /// Which.
@@ -152,11 +155,17 @@ pub enum Output {
         names: Vec<Reference>,
         /// Layers.
         compression: Compression,
+        /// The image's form.
+        form: ImageForm,
     },
     /// The root file system as files.
     Local {
         /// The directory, made if missing.
         directory: PathBuf,
+        /// Whether what the result does not have is removed (`mode=delete`).
+        mirror: bool,
+        /// Whether the files go into a directory named as the platform.
+        platform_split: bool,
     },
     /// The root file system as a tar.
     Tar {
@@ -165,6 +174,43 @@ pub enum Output {
     },
     /// Nothing but the cache.
     CacheOnly,
+}
+
+/// What can be chosen about an image wherever it goes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ImageForm {
+    /// Docker's media types instead of those of OCI (G15).
+    pub docker_media_types: bool,
+    /// Whether no file of the new layers is younger than SOURCE_DATE_EPOCH (G12).
+    pub rewrite_timestamp: bool,
+    /// Notes on the image (N1).
+    pub annotations: Vec<Annotation>,
+}
+
+/// `--annotation`, or `annotation.…` of an output (N1).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Annotation {
+    /// What is annotated.
+    pub target: AnnotationTarget,
+    /// Only for this platform.
+    pub platform: Option<Platform>,
+    /// Name.
+    pub key: String,
+    /// Value.
+    pub value: String,
+}
+
+/// What an annotation is on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AnnotationTarget {
+    /// The manifest of each image.
+    Manifest,
+    /// The manifest's descriptor, in the index or in `index.json`.
+    ManifestDescriptor,
+    /// The index.
+    Index,
+    /// The index's descriptor.
+    IndexDescriptor,
 }
 
 /// `--cache-from` (E1).
@@ -246,12 +292,14 @@ pub enum Compression {
 }
 
 /// What a build made.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct BuildReply {
     /// Digest of the image config: what `--iidfile` and `-q` report (X9); `None` for local, tar and cacheonly outputs.
     pub image_id: Option<Digest>,
-    /// Digest of the manifest.
-    pub manifest: Option<Digest>,
+    /// The manifest.
+    pub manifest: Option<Descriptor>,
+    /// Names this build among those of the store.
+    pub build_id: String,
     /// Names that now point at it.
     pub names: Vec<Reference>,
 }

@@ -13,8 +13,9 @@ mod system;
 mod transfer;
 
 pub use build::{
-    BuildContext, BuildReply, BuildRequest, CacheDestination, CacheFrom, CacheTo, Compression, Destination,
-    DockerfileSource, ImageLayout, NamedContext, NoCache, Output, Secret, SecretValue, SshAgent,
+    Annotation, AnnotationTarget, BuildContext, BuildReply, BuildRequest, CacheDestination, CacheFrom,
+    CacheTo, Compression, Destination, DockerfileSource, ImageForm, ImageLayout, NamedContext, NoCache,
+    Output, Secret, SecretValue, SshAgent,
 };
 pub use cancel::{Cancel, Cancelled};
 pub use container::{

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 
 use mica_api::{
     BuildContext, BuildReply, BuildRequest, CacheDestination, Cancel, Class, Error, Event, EventSink,
-    NoCache, Output,
+    ImageForm, NoCache, Output,
 };
 use mica_dockerfile::{Location, excerpt};
 use mica_frontend::{ConvertError, ConvertRequest, Converted, convert};
@@ -20,8 +20,9 @@ use crate::inputs::{self, Inputs};
 use crate::lookup::{Known, look_up};
 use crate::operation::Operations;
 use crate::progress::Progress;
-use crate::publish::{ImageDraft, publish_manifest, write_manifest};
+use crate::publish::{ImageDraft, publish_manifest};
 use crate::remote::Remotes;
+use crate::rendition::Rendition;
 use crate::resolve::Bases;
 use crate::{Workshop, check_command, export};
 
@@ -99,12 +100,12 @@ fn load_ignore(progress: &Progress<'_>, inputs: &Inputs) {
     step.done();
 }
 
-struct Build<'a> {
-    workshop: &'a Workshop,
-    request: &'a BuildRequest,
-    lease: &'a Lease,
-    progress: &'a Progress<'a>,
-    cancel: &'a Cancel,
+pub(crate) struct Build<'a> {
+    pub(crate) workshop: &'a Workshop,
+    pub(crate) request: &'a BuildRequest,
+    pub(crate) lease: &'a Lease,
+    pub(crate) progress: &'a Progress<'a>,
+    pub(crate) cancel: &'a Cancel,
 }
 
 impl Build<'_> {
@@ -231,32 +232,46 @@ impl Build<'_> {
         if self.request.cache_to.iter().any(|to| to.destination == CacheDestination::Inline) {
             cache::embed(&mut converted.config, stack, entries);
         }
-        let outputs = &self.request.outputs;
-        let wants_image = |output: &Output| matches!(output, Output::Store | Output::Archive { .. });
-        let mut reply = BuildReply { image_id: None, manifest: None, names: Vec::new() };
-        if outputs.is_empty() || outputs.iter().any(wants_image) {
-            let draft = write_manifest(self.workshop, converted.config, stack, self.lease)?;
-            reply.image_id = Some(draft.manifest.config.digest.clone());
-            reply.manifest = Some(draft.descriptor.digest.clone());
-            let stored = outputs.is_empty() || outputs.iter().any(|output| matches!(output, Output::Store));
-            if stored {
-                self.store(&draft, stack)?;
-                reply.names.clone_from(&self.request.tags);
-            }
-            for output in outputs {
-                export::archive(
-                    self.workshop,
-                    output,
-                    &draft,
-                    &self.request.tags,
-                    self.lease,
-                    self.progress,
-                    self.cancel,
-                )?;
+        let mut reply = BuildReply {
+            image_id: None,
+            manifest: None,
+            build_id: self.lease.id().to_string(),
+            names: Vec::new(),
+        };
+        let default = [Output::Store { form: ImageForm::default() }];
+        let outputs = if self.request.outputs.is_empty() { &default[..] } else { &self.request.outputs };
+        for output in outputs {
+            let (Output::Store { form } | Output::Archive { form, .. }) = output else { continue };
+            let image = Rendition::make(self, &converted, stack, form)?;
+            let config = image.draft.manifest.config.digest.clone();
+            let manifest = match output {
+                Output::Archive { layout, destination, names, compression, .. } => {
+                    let archive = export::Archive {
+                        layout: *layout,
+                        destination,
+                        names: self.request.tags.iter().chain(names).cloned().collect(),
+                        compression: *compression,
+                        form: &image.form,
+                        descriptor_annotations: image.descriptor_annotations,
+                    };
+                    let Self { workshop, lease, progress, cancel, .. } = self;
+                    export::archive(workshop, &archive, &image.draft, lease, progress, cancel)?
+                }
+                _ => {
+                    self.store(&image.draft, &image.stack)?;
+                    reply.names.clone_from(&self.request.tags);
+                    image.draft.descriptor
+                }
+            };
+            if reply.manifest.is_none() {
+                reply.image_id = Some(config);
+                reply.manifest = Some(manifest);
             }
         }
+        let platform = converted.config.platform();
+        let files = export::Files { stack, platform: &platform, epoch: converted.epoch };
         for output in outputs {
-            export::files(self.workshop, output, stack, self.lease, self.progress, self.cancel)?;
+            export::files(self.workshop, output, &files, self.lease, self.progress, self.cancel)?;
         }
         if reply.names.is_empty() {
             // nothing was published, but the cache records of this build are to outlive a power cut all the same

@@ -10,7 +10,7 @@ use std::io::{self, Read};
 use std::sync::Arc;
 
 use crate::Workshop;
-use crate::publish::store_manifest;
+use crate::publish::{ManifestForm, store_manifest};
 
 /// An image of one platform as the store has it.
 #[derive(Debug, Clone)]
@@ -233,8 +233,14 @@ fn local_manifest(
     layers: Vec<LayerRecord>,
     lease: &Lease,
 ) -> Result<LocalManifest, StoreError> {
-    let (manifest, descriptor) =
-        store_manifest(workshop, &found.config_bytes, &found.config.platform(), &layers, lease)?;
+    let (manifest, descriptor) = store_manifest(
+        workshop,
+        &found.config_bytes,
+        &found.config.platform(),
+        &layers,
+        &ManifestForm::default(),
+        lease,
+    )?;
     let layers = layers.into_iter().map(|layer| layer.id).collect();
     Ok(LocalManifest { descriptor, manifest, config: found.config.clone(), layers })
 }

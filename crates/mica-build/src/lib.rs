@@ -25,6 +25,7 @@ mod operation;
 mod progress;
 mod publish;
 mod remote;
+mod rendition;
 mod resolve;
 pub mod select;
 mod ssh;

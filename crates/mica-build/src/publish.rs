@@ -1,10 +1,15 @@
 //! From a stack of layers and a config to an image with names: blobs, manifest, one durable publish.
 
+use std::collections::BTreeMap;
+
 use mica_api::Error;
 use mica_oci::{Descriptor, Digest, ImageConfig, ImageId, Index, Manifest, Platform, Reference, media_type};
 use mica_store::{ImageContents, LayerId, LayerRecord, Lease, ManifestLayers, Published, StoreError};
 
 use crate::Workshop;
+
+/// The annotation of layers whose times were rewritten.
+const REWRITTEN: &str = "buildkit/rewritten-timestamp";
 
 /// An image whose manifest is written, but that has no name yet and is not durable.
 #[derive(Debug, Clone)]
@@ -36,8 +41,33 @@ pub struct PublishedImage {
 /// When the store refuses, or a layer is gone.
 pub fn write_manifest(
     workshop: &Workshop,
+    config: ImageConfig,
+    stack: &[LayerId],
+    lease: &Lease,
+) -> Result<ImageDraft, Error> {
+    write_image(workshop, config, stack, &ManifestForm::default(), lease)
+}
+
+/// What a manifest says besides config and layers.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct ManifestForm {
+    /// Docker's media types instead of those of OCI.
+    pub(crate) docker_media_types: bool,
+    /// The manifest's own annotations.
+    pub(crate) annotations: BTreeMap<String, String>,
+    /// The layers from this one on were rewritten to be no younger than this time, in seconds.
+    pub(crate) rewritten: Option<(usize, i64)>,
+}
+
+/// As [`write_manifest`], in a form of the caller's choice.
+///
+/// # Errors
+/// As [`write_manifest`].
+pub(crate) fn write_image(
+    workshop: &Workshop,
     mut config: ImageConfig,
     stack: &[LayerId],
+    form: &ManifestForm,
     lease: &Lease,
 ) -> Result<ImageDraft, Error> {
     let store = &workshop.store;
@@ -49,8 +79,18 @@ pub fn write_manifest(
         config.rootfs.diff_ids = Some(layers.iter().map(|layer| layer.diff_id.clone()).collect());
     }
     let (manifest, descriptor) =
-        store_manifest(workshop, &config.to_bytes(), &config.platform(), &layers, lease)?;
+        store_manifest(workshop, &config.to_bytes(), &config.platform(), &layers, form, lease)?;
     Ok(ImageDraft { descriptor, manifest, config, layers })
+}
+
+impl ManifestForm {
+    /// The descriptor of a layer with what is known about it (G12).
+    pub(crate) fn noted(&self, index: usize, mut layer: Descriptor) -> Descriptor {
+        if let Some((_, epoch)) = self.rewritten.filter(|(first, _)| index >= *first) {
+            layer.annotations.insert(REWRITTEN.to_owned(), epoch.to_string());
+        }
+        layer
+    }
 }
 
 /// Stores a config, byte for byte, and the manifest that names it over uncompressed layers.
@@ -59,18 +99,30 @@ pub(crate) fn store_manifest(
     config_bytes: &[u8],
     platform: &Platform,
     layers: &[LayerRecord],
+    form: &ManifestForm,
     lease: &Lease,
 ) -> Result<(Manifest, Descriptor), StoreError> {
     let store = &workshop.store;
     store.put_blob(config_bytes, lease)?;
+    let (kind, config_kind, layer_kind) = if form.docker_media_types {
+        (media_type::DOCKER_MANIFEST, media_type::DOCKER_CONFIG, media_type::DOCKER_LAYER)
+    } else {
+        (media_type::OCI_MANIFEST, media_type::OCI_CONFIG, media_type::OCI_LAYER)
+    };
     let descriptors = layers
         .iter()
-        .map(|layer| Descriptor::new(media_type::OCI_LAYER, layer.diff_id.0.clone(), layer.tar_bytes))
+        .enumerate()
+        .map(|(index, layer)| {
+            let plain = Descriptor::new(layer_kind, layer.diff_id.0.clone(), layer.tar_bytes);
+            form.noted(index, plain)
+        })
         .collect();
-    let manifest = Manifest::image(Descriptor::of(media_type::OCI_CONFIG, config_bytes), descriptors);
+    let mut manifest = Manifest::image(Descriptor::of(config_kind, config_bytes), descriptors);
+    manifest.media_type = kind.to_owned();
+    manifest.annotations.clone_from(&form.annotations);
     let bytes = manifest.to_bytes();
     store.put_blob(&bytes, lease)?;
-    let mut descriptor = Descriptor::of(media_type::OCI_MANIFEST, &bytes);
+    let mut descriptor = Descriptor::of(kind, &bytes);
     descriptor.platform = Some(platform.clone());
     Ok((manifest, descriptor))
 }

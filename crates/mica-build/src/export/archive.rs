@@ -10,20 +10,12 @@ use mica_api::{Cancel, Class, Compression, Destination, Error, ImageLayout};
 use mica_archive::compress;
 use mica_archive::compress::Compression as Compressor;
 use mica_distribution::{ArchiveBlob, ArchiveImage, ArchiveKind, BlobBody, write_archive, write_layout};
-use mica_oci::{Algorithm, Descriptor, Digest, Hasher, Manifest, Reference, media_type};
+use mica_oci::{Algorithm, Descriptor, Digest, Hasher, Manifest, media_type};
 use mica_store::{LayerId, LayerRecord, Lease, StoreError};
 
-use super::OutputFile;
+use super::{Archive, OutputFile};
 use crate::Workshop;
 use crate::publish::ImageDraft;
-
-/// What `-o type=oci` or `type=docker` asks for.
-pub(super) struct BuildArchive<'a> {
-    pub(super) layout: ImageLayout,
-    pub(super) destination: &'a Destination,
-    pub(super) names: Vec<Reference>,
-    pub(super) compression: Compression,
-}
 
 /// An image ready to be written.
 #[derive(Debug, Clone)]
@@ -71,25 +63,26 @@ pub fn archive_images(
 /// Writes the result of a build.
 pub(super) fn build_archive(
     workshop: &Workshop,
-    request: &BuildArchive<'_>,
+    request: &Archive<'_>,
     draft: &ImageDraft,
     lease: &Lease,
     cancel: &Cancel,
-) -> Result<(), Error> {
-    let media = layer_media_type(request.compression, true);
+) -> Result<Descriptor, Error> {
+    let media = layer_media_type(request.compression, !request.form.docker_media_types);
     let scratch = lease.scratch()?;
     let mut blobs = Blobs::new();
     let mut layers = Vec::with_capacity(draft.layers.len());
-    for record in &draft.layers {
+    for (index, record) in draft.layers.iter().enumerate() {
         let (descriptor, blob) = layer_blob(workshop, record, request.compression, media, &scratch, cancel)?;
-        layers.push(descriptor.clone());
+        layers.push(request.form.noted(index, descriptor.clone()));
         blobs.insert(descriptor.digest, blob);
     }
     let config = draft.config.to_bytes();
     let manifest = Manifest { layers: layers.clone(), ..draft.manifest.clone() };
     let manifest_bytes = manifest.to_bytes();
-    let mut target = Descriptor::of(media_type::OCI_MANIFEST, &manifest_bytes);
+    let mut target = Descriptor::of(&manifest.media_type, &manifest_bytes);
     target.platform = Some(draft.config.platform());
+    target.annotations.clone_from(&request.descriptor_annotations);
     let image = ArchiveImage {
         names: request.names.clone(),
         target: target.clone(),
@@ -99,11 +92,12 @@ pub(super) fn build_archive(
     let in_memory =
         |bytes: Vec<u8>| ArchiveBlob { size_bytes: bytes.len() as u64, body: BlobBody::Bytes(bytes) };
     blobs.insert(Digest::of(&config), in_memory(config));
-    blobs.insert(target.digest, in_memory(manifest_bytes));
-    write(request, &image, &blobs)
+    blobs.insert(target.digest.clone(), in_memory(manifest_bytes));
+    write(request, &image, &blobs)?;
+    Ok(target)
 }
 
-fn write(request: &BuildArchive<'_>, image: &ArchiveImage, blobs: &Blobs<'_>) -> Result<(), Error> {
+fn write(request: &Archive<'_>, image: &ArchiveImage, blobs: &Blobs<'_>) -> Result<(), Error> {
     let images = std::slice::from_ref(image);
     if let Destination::Directory(path) = request.destination {
         std::fs::create_dir_all(path)

@@ -6,44 +6,52 @@ mod archive;
 mod output;
 mod rootfs;
 
-use mica_api::{Cancel, Cancelled, Class, Error, Output};
-use mica_oci::Reference;
+use std::collections::BTreeMap;
+
+use mica_api::{Cancel, Cancelled, Class, Compression, Destination, Error, ImageLayout, Output};
+use mica_oci::{Descriptor, Platform, Reference};
 use mica_store::{LayerId, Lease};
 
 use crate::Workshop;
 use crate::progress::Progress;
-use crate::publish::ImageDraft;
+use crate::publish::{ImageDraft, ManifestForm};
 
 pub use archive::{Exported, archive_images};
 pub(crate) use archive::{layer_blob, layer_media_type};
 pub use output::OutputFile;
 pub use rootfs::rootfs_tar;
 
-/// Writes an image archive, if that is what `output` asks for.
+/// An archive to be written.
+pub(crate) struct Archive<'a> {
+    pub(crate) layout: ImageLayout,
+    pub(crate) destination: &'a Destination,
+    pub(crate) names: Vec<Reference>,
+    pub(crate) compression: Compression,
+    pub(crate) form: &'a ManifestForm,
+    pub(crate) descriptor_annotations: BTreeMap<String, String>,
+}
+
+/// Writes an image archive, and returns the manifest in it.
 pub(crate) fn archive(
     workshop: &Workshop,
-    output: &Output,
+    archive: &Archive<'_>,
     draft: &ImageDraft,
-    tags: &[Reference],
     lease: &Lease,
     progress: &Progress<'_>,
     cancel: &Cancel,
-) -> Result<(), Error> {
-    let Output::Archive { layout, destination, names, compression } = output else { return Ok(()) };
-    let name = match layout {
-        mica_api::ImageLayout::Oci => "exporting to oci image format",
-        mica_api::ImageLayout::Docker => "exporting to docker image format",
+) -> Result<Descriptor, Error> {
+    let name = match archive.layout {
+        ImageLayout::Oci => "exporting to oci image format",
+        ImageLayout::Docker => "exporting to docker image format",
     };
     let step = progress.internal(name);
-    let names: Vec<Reference> = tags.iter().chain(names).cloned().collect();
-    let request = archive::BuildArchive { layout: *layout, destination, names, compression: *compression };
-    match archive::build_archive(workshop, &request, draft, lease, cancel)
+    match archive::build_archive(workshop, archive, draft, lease, cancel)
         .map_err(|error| cause(error, cancel))
     {
-        Ok(()) => {
+        Ok(manifest) => {
             step.status("exporting layers", 0);
             step.done();
-            Ok(())
+            Ok(manifest)
         }
         Err(error) => {
             step.failed(error.message.clone());
@@ -52,25 +60,44 @@ pub(crate) fn archive(
     }
 }
 
+/// The files of a result.
+pub(crate) struct Files<'a> {
+    pub(crate) stack: &'a [LayerId],
+    pub(crate) platform: &'a Platform,
+    /// The time of all of them, in seconds (G13).
+    pub(crate) epoch: Option<i64>,
+}
+
+impl Files<'_> {
+    /// The directory of a platform: `linux_arm_v7` (X7).
+    fn folder(&self) -> String {
+        self.platform.to_string().replace('/', "_")
+    }
+}
+
 /// Writes the root file system as files or a tar, if that is what `output` asks for.
 pub(crate) fn files(
     workshop: &Workshop,
     output: &Output,
-    stack: &[LayerId],
+    result: &Files<'_>,
     lease: &Lease,
     progress: &Progress<'_>,
     cancel: &Cancel,
 ) -> Result<(), Error> {
     let (name, written) = match output {
-        Output::Local { directory } => {
+        Output::Local { directory, mirror, platform_split } => {
             let step = progress.internal("exporting to client directory");
-            (step, rootfs::copy_to(workshop, stack, directory, lease, cancel))
+            let directory = match platform_split {
+                true => directory.join(result.folder()),
+                false => directory.clone(),
+            };
+            (step, rootfs::copy_to(workshop, result, (&directory, *mirror), lease, cancel))
         }
         Output::Tar { destination } => {
             let step = progress.internal("exporting to client tarball");
-            (step, rootfs::write_to(workshop, stack, destination, lease, cancel))
+            (step, rootfs::write_to(workshop, result, destination, lease, cancel))
         }
-        Output::Store | Output::Archive { .. } | Output::CacheOnly => return Ok(()),
+        Output::Store { .. } | Output::Archive { .. } | Output::CacheOnly => return Ok(()),
     };
     match written.map_err(|error| cause(error, cancel)) {
         Ok(()) => {

@@ -6,22 +6,24 @@ use std::fs::DirBuilder;
 use std::io::Write;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
+use std::sync::Arc;
 
 use mica_api::{Cancel, Class, Destination, Error};
-use mica_archive::{Entry, Kind, Table, View};
+use mica_archive::{Entry, Kind, Table, Timestamp, View};
 use mica_solve::{CopyAction, FileAction, FileOp, Input, Owner, OwnerId};
-use mica_store::{LayerId, Lease};
+use mica_store::Lease;
 use mica_sys::root::Root;
+use rustix::fs::FileType;
 
-use super::OutputFile;
+use super::{Files, OutputFile};
 use crate::Workshop;
 use crate::fileop::{self, FileOptions, SourceTree};
 
-/// X7: into a directory, over what is there; owners are the caller's.
+/// X7: into a directory, over what is there; owners are the caller's. A mirror has nothing else in the end.
 pub(super) fn copy_to(
     workshop: &Workshop,
-    stack: &[LayerId],
-    directory: &Path,
+    files: &Files<'_>,
+    (directory, mirror): (&Path, bool),
     lease: &Lease,
     cancel: &Cancel,
 ) -> Result<(), Error> {
@@ -31,8 +33,11 @@ pub(super) fn copy_to(
     };
     DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(refused)?;
     let destination = Root::open(directory).map_err(refused)?;
-    let mounted = workshop.mount(stack, lease)?;
-    let view = workshop.view(stack)?;
+    let mounted = workshop.mount(files.stack, lease)?;
+    let view = View::stack([Arc::new(listing(&workshop.view(files.stack)?, files.epoch)?)]);
+    if mirror {
+        remove_others(&destination, &view, cancel)?;
+    }
     let caller = Owner { user: OwnerId::Id(0), group: Some(OwnerId::Id(0)) };
     let everything = CopyAction {
         from: Input::Vertex(0),
@@ -44,7 +49,7 @@ pub(super) fn copy_to(
         parents: false,
         exclude: Vec::new(),
         link: false,
-        created_seconds: 0,
+        created_seconds: files.epoch.unwrap_or(0),
     };
     let op = FileOp { base: Input::Scratch, actions: vec![FileAction::Copy(everything)] };
     let options = FileOptions { single_id: workshop.is_single_id(), cancel };
@@ -53,17 +58,44 @@ pub(super) fn copy_to(
         .map_err(|error| Error::from_fault(&error))
 }
 
+/// Removes what a result does not have, or has as something else than a directory.
+fn remove_others(destination: &Root, view: &View, cancel: &Cancel) -> Result<(), Error> {
+    let refused = |path: &[u8], error: std::io::Error| {
+        let path = String::from_utf8_lossy(path).into_owned();
+        Error::new(Class::of_io(&error), format!("cannot remove /{path}")).why(error.to_string())
+    };
+    let mut waiting = vec![Vec::new()];
+    while let Some(directory) = waiting.pop() {
+        cancel.check()?;
+        for item in destination.read_dir(&directory).map_err(|error| refused(&directory, error))? {
+            let mut path = directory.clone();
+            if !path.is_empty() {
+                path.push(b'/');
+            }
+            path.extend_from_slice(&item.name);
+            match view.get(&path).map(|entry| &entry.kind) {
+                Some(Kind::Directory { .. }) if item.file_type == FileType::Directory => waiting.push(path),
+                Some(kind)
+                    if !matches!(kind, Kind::Directory { .. }) && item.file_type != FileType::Directory => {}
+                _ => destination.remove_all(&path).map_err(|error| refused(&path, error))?,
+            }
+        }
+    }
+    Ok(())
+}
+
 /// X8: as one tar.
 pub(super) fn write_to(
     workshop: &Workshop,
-    stack: &[LayerId],
+    files: &Files<'_>,
     destination: &Destination,
     lease: &Lease,
     cancel: &Cancel,
 ) -> Result<(), Error> {
-    let mounted = workshop.mount(stack, lease)?;
+    let mounted = workshop.mount(files.stack, lease)?;
     let mut output = OutputFile::open(destination)?;
-    rootfs_tar(&workshop.view(stack)?, mounted.root(), &mut output, cancel)?;
+    let listing = listing(&workshop.view(files.stack)?, files.epoch)?;
+    write_listing(&listing, mounted.root(), &mut output, cancel)?;
     output.commit()
 }
 
@@ -72,10 +104,22 @@ pub(super) fn write_to(
 /// # Errors
 /// When files cannot be read or the output refuses.
 pub fn rootfs_tar(view: &View, root: &Root, output: &mut dyn Write, cancel: &Cancel) -> Result<(), Error> {
-    let table = Table::from_entries(visible(view)).map_err(|error| {
+    write_listing(&listing(view, None)?, root, output, cancel)
+}
+
+/// What is there in the end, as one layer, all of it as old as the epoch if there is one.
+fn listing(view: &View, epoch: Option<i64>) -> Result<Table, Error> {
+    let mut entries = visible(view);
+    if let Some(seconds) = epoch {
+        entries.iter_mut().for_each(|entry| entry.mtime = Timestamp { seconds, nanoseconds: 0 });
+    }
+    Table::from_entries(entries).map_err(|error| {
         Error::new(Class::Internal, "cannot list the root file system").why(error.to_string())
-    })?;
-    mica_archive::write_tar(&table, root, output, mica_archive::TarFormat::V1, &|| cancel.is_cancelled())
+    })
+}
+
+fn write_listing(table: &Table, root: &Root, output: &mut dyn Write, cancel: &Cancel) -> Result<(), Error> {
+    mica_archive::write_tar(table, root, output, mica_archive::TarFormat::V1, &|| cancel.is_cancelled())
         .map(|_| ())
         .map_err(|error| {
             let failed = Error::new(Class::Internal, "cannot write the root file system");

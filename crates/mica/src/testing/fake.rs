@@ -132,9 +132,16 @@ impl Engine for FakeEngine {
             error.excerpt = Some("Dockerfile:2\n--------------------\n   1 |     FROM a\n   2 | >>> RUN exit 3\n--------------------".to_owned());
             return Err(error);
         }
-        let stored =
-            request.outputs.iter().any(|output| matches!(output, Output::Store | Output::Archive { .. }));
-        Ok(BuildReply { image_id: stored.then(|| digest("app")), manifest: None, names: request.tags })
+        let stored = request
+            .outputs
+            .iter()
+            .any(|output| matches!(output, Output::Store { .. } | Output::Archive { .. }));
+        Ok(BuildReply {
+            image_id: stored.then(|| digest("app")),
+            manifest: None,
+            build_id: "id".into(),
+            names: request.tags,
+        })
     }
 
     fn pack(&self, request: PackRequest, _: &Cancel) -> Result<PackReply> {

@@ -9,8 +9,6 @@ const LIMITS: &str = "limits of RUN come later; this version knows --ulimit and 
 
 /// All of them.
 pub(super) const FLAGS: &[Foreign] = &[
-    Foreign::refused("allow", "no step needs an entitlement that could be given in this version"),
-    Foreign::refused("annotation", "annotations come with registries"),
     Foreign::refused("attest", ATTEST),
     Foreign::refused("builder", "there is one builder, this machine"),
     Foreign::refused("call", "build checks come later"),
@@ -28,7 +26,6 @@ pub(super) const FLAGS: &[Foreign] = &[
     Foreign::idle("isolation", "only Windows has it"),
     Foreign::idle("memory", LIMITS).short('m'),
     Foreign::idle("memory-swap", LIMITS),
-    Foreign::refused("metadata-file", "it comes with registries; --iidfile has the image ID"),
     Foreign::refused("policy", "source policies come with registries"),
     Foreign::refused("print", "build checks come later"),
     Foreign::refused("provenance", ATTEST).optional(),

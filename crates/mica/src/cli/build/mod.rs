@@ -1,7 +1,9 @@
 //! `mica build`: an image from a Dockerfile (build.md 6.4, 6.5, 6.8).
 
+mod annotations;
 mod caches;
 mod foreign;
+mod metadata;
 mod outputs;
 mod request;
 mod sources;
@@ -54,6 +56,12 @@ pub(crate) struct BuildArgs {
     /// Add a line to /etc/hosts of RUN
     #[arg(long, value_name = "HOST:IP", value_parser = hosts::add_host)]
     add_host: Vec<(String, String)>,
+    /// Allow what needs a permission: buildx.local.delete
+    #[arg(long, value_name = "ENTITLEMENT", value_delimiter = ',', value_parser = ["buildx.local.delete"])]
+    allow: Vec<String>,
+    /// Note on the image: [manifest|manifest-descriptor[PLATFORM]:]KEY=VALUE
+    #[arg(long, value_name = "ANNOTATION")]
+    annotation: Vec<String>,
     /// Set an ARG; a name alone takes its value from here
     #[arg(long, value_name = "NAME[=VALUE]")]
     build_arg: Vec<String>,
@@ -78,6 +86,9 @@ pub(crate) struct BuildArgs {
     /// Keep the result in the local store (the default; for use with --output)
     #[arg(long)]
     load: bool,
+    /// Write what came out as JSON to this file
+    #[arg(long, value_name = "FILE")]
+    metadata_file: Option<PathBuf>,
     /// Network of RUN: default, none or host
     #[arg(long, alias = "net", value_name = "MODE")]
     network: Option<String>,
@@ -132,7 +143,7 @@ impl Verb for BuildArgs {
     fn run(self, cx: &Cx) -> Outcome {
         let mode = self.mode(cx)?;
         let iidfile = self.iidfile.clone();
-        let quiet = self.quiet;
+        let (quiet, metadata_file) = (self.quiet, self.metadata_file.clone());
         let here =
             std::env::current_dir().map_err(|error| io_failure("cannot find this directory", &error))?;
         let request = self.request(cx, &here)?;
@@ -140,6 +151,9 @@ impl Verb for BuildArgs {
             prepare_iidfile(file, &request)?;
         }
         let reply = build(cx, mode, request)?;
+        if let Some(file) = &metadata_file {
+            metadata::write(file, &reply)?;
+        }
         let id = reply.image_id.map(|id| id.to_string());
         if let (Some(file), Some(id)) = (&iidfile, &id) {
             std::fs::write(file, id).map_err(|error| {

@@ -2,12 +2,14 @@
 
 use std::path::Path;
 
-use mica_api::{Class, Compression, Destination, Error, ImageLayout, Output};
+use mica_api::{Annotation, Class, Compression, Destination, Error, ImageForm, ImageLayout, Output};
 use mica_oci::Reference;
 
 use crate::context::Cx;
 use crate::failure::{Failure, io_failure};
 use crate::values::keyed;
+
+use super::annotations;
 
 /// All outputs, and the names that they give to the stored image.
 #[derive(Debug, Default)]
@@ -22,22 +24,41 @@ fn invalid(message: impl Into<String>) -> Error {
     Error::new(Class::Invalid, message)
 }
 
+/// The flags that say where results go.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Given<'a> {
+    /// `--output`.
+    pub texts: &'a [String],
+    /// `--load`.
+    pub load: bool,
+    /// `--annotation`.
+    pub annotations: &'a [Annotation],
+    /// `--allow=buildx.local.delete`.
+    pub allow_delete: bool,
+}
+
 /// Reads every `--output`. Without one, or with `--load`, the result is stored.
 ///
 /// # Errors
 /// An output makes no sense, comes later, or would go to a terminal.
-pub(super) fn all(texts: &[String], load: bool, cx: &Cx, here: &Path) -> Result<Outputs, Failure> {
+pub(super) fn all(given: &Given<'_>, cx: &Cx, here: &Path) -> Result<Outputs, Failure> {
+    let Given { texts, load, annotations, allow_delete } = *given;
     let mut all = Outputs::default();
     for text in texts {
-        let spec = Spec::parse(text)?;
+        let spec = Spec { allow_delete, ..Spec::parse(text)? };
         spec.check_keys(text)?;
-        let (output, names) = spec.output(text, cx, here)?;
+        let (mut output, names) = spec.output(text, cx, here)?;
+        if let Output::Store { form } | Output::Archive { form, .. } = &mut output {
+            // what is said of this output alone wins
+            form.annotations.splice(0..0, annotations.iter().cloned());
+        }
         all.outputs.push(output);
         all.names.extend(names);
     }
-    let stored = all.outputs.iter().any(|output| matches!(output, Output::Store));
+    let stored = all.outputs.iter().any(|output| matches!(output, Output::Store { .. }));
     if texts.is_empty() || (load && !stored) {
-        all.outputs.push(Output::Store);
+        let form = ImageForm { annotations: annotations.to_vec(), ..ImageForm::default() };
+        all.outputs.push(Output::Store { form });
     }
     Ok(all)
 }
@@ -47,6 +68,8 @@ pub(super) fn all(texts: &[String], load: bool, cx: &Cx, here: &Path) -> Result<
 struct Spec {
     kind: String,
     fields: Vec<(String, String)>,
+    /// Whether files may be removed outside the current directory.
+    allow_delete: bool,
 }
 
 impl Spec {
@@ -55,6 +78,7 @@ impl Spec {
         let destination = |kind: &str, dest: &str| Self {
             kind: kind.to_owned(),
             fields: vec![("dest".to_owned(), dest.to_owned())],
+            allow_delete: false,
         };
         let pairs = keyed::pairs(text).map_err(|why| invalid(format!("invalid output {text:?}")).why(why))?;
         if text == "-" {
@@ -63,7 +87,7 @@ impl Spec {
         if pairs.len() == 1 && !text.starts_with("type=") {
             return Ok(destination("local", text));
         }
-        let mut spec = Self { kind: String::new(), fields: Vec::new() };
+        let mut spec = Self { kind: String::new(), fields: Vec::new(), allow_delete: false };
         for (key, value) in pairs {
             let value = value
                 .ok_or_else(|| invalid(format!("invalid value {key}")).why(format!("in --output {text}")))?;
@@ -90,9 +114,11 @@ impl Spec {
                 ("image", "push" | "push-by-digest" | "registry.insecure") => is_false(value),
                 ("image", "store" | "unpack") => !is_false(value),
                 ("oci" | "docker", "tar" | "compression" | "compression-level" | "force-compression") => true,
-                ("image" | "oci" | "docker", "oci-mediatypes") => !is_false(value),
-                ("local", "mode") => value == "copy",
-                ("local" | "tar", "platform-split") => is_false(value),
+                ("image" | "oci" | "docker", "oci-mediatypes" | "rewrite-timestamp") => true,
+                ("image", "compression" | "compression-level" | "force-compression") => true,
+                ("image" | "oci" | "docker", name) if name.starts_with("annotation") => true,
+                ("local", "mode" | "platform-split") => true,
+                ("tar", "platform-split") => is_false(value),
                 _ => false,
             };
             if !known {
@@ -109,8 +135,12 @@ impl Spec {
     fn output(&self, text: &str, cx: &Cx, here: &Path) -> Result<(Output, Vec<Reference>), Failure> {
         let dest = self.get("dest");
         match self.kind.as_str() {
-            "image" => Ok((Output::Store, self.names()?)),
-            "docker" if dest.is_none() => Ok((Output::Store, self.names()?)),
+            "image" => {
+                // layers are compressed when they leave; what makes no sense is refused now
+                compression(&|key| self.get(key))?;
+                Ok((Output::Store { form: self.form()? }, self.names()?))
+            }
+            "docker" if dest.is_none() => Ok((Output::Store { form: self.form()? }, self.names()?)),
             "oci" | "docker" => {
                 let layout = if self.kind == "oci" { ImageLayout::Oci } else { ImageLayout::Docker };
                 let destination = self.destination(cx, here)?;
@@ -119,6 +149,7 @@ impl Spec {
                     destination,
                     names: self.names()?,
                     compression: compression(&|key| self.get(key))?,
+                    form: self.form()?,
                 };
                 Ok((archive, Vec::new()))
             }
@@ -127,7 +158,14 @@ impl Spec {
                 Some("-") => {
                     Err(invalid("dest cannot be stdout for local output").hint("type=tar,dest=-").into())
                 }
-                Some(dest) => Ok((Output::Local { directory: here.join(dest) }, Vec::new())),
+                Some(dest) => {
+                    let directory = here.join(dest);
+                    let mirror = self.mirror(&directory, here)?;
+                    Ok((
+                        Output::Local { directory, mirror, platform_split: self.platform_split() },
+                        Vec::new(),
+                    ))
+                }
             },
             "tar" => Ok((Output::Tar { destination: self.destination(cx, here)? }, Vec::new())),
             "cacheonly" => Ok((Output::CacheOnly, Vec::new())),
@@ -141,6 +179,44 @@ impl Spec {
                 .hint("types are image, oci, docker, local, tar, cacheonly")
                 .into()),
         }
+    }
+
+    fn form(&self) -> Result<ImageForm, Error> {
+        let switch = |key: &str, default: bool| self.get(key).map_or(default, |value| !is_false(value));
+        let (oci, rewrite_timestamp) = (switch("oci-mediatypes", true), switch("rewrite-timestamp", false));
+        if rewrite_timestamp && self.get("unpack").is_some_and(|value| !is_false(value)) {
+            return Err(invalid("exporter option \"rewrite-timestamp\" conflicts with \"unpack\""));
+        }
+        let annotations =
+            self.fields.iter().filter_map(|(key, value)| annotations::of_output(key, value).transpose());
+        let annotations = annotations.collect::<Result<Vec<Annotation>, Error>>()?;
+        Ok(ImageForm { docker_media_types: !oci, rewrite_timestamp, annotations })
+    }
+
+    /// `mode=delete` removes what is there: only below the current directory, unless it is allowed elsewhere.
+    fn mirror(&self, directory: &Path, here: &Path) -> Result<bool, Error> {
+        match self.get("mode") {
+            None | Some("" | "copy") => Ok(false),
+            Some("delete") => {
+                let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
+                if real(directory).starts_with(real(here)) || self.allow_delete {
+                    return Ok(true);
+                }
+                Err(Error::new(
+                    Class::Denied,
+                    format!("mode=delete outside the current directory: {}", directory.display()),
+                )
+                .why("it would remove what is there already")
+                .hint("--allow=buildx.local.delete"))
+            }
+            Some(other) => {
+                Err(invalid(format!("invalid mode {other:?} of a local output")).hint("copy or delete"))
+            }
+        }
+    }
+
+    fn platform_split(&self) -> bool {
+        self.get("platform-split").is_some_and(|value| !is_false(value))
     }
 
     fn names(&self) -> Result<Vec<Reference>, Error> {
@@ -220,7 +296,12 @@ mod tests {
 
     fn parse(texts: &[&str], load: bool) -> Result<Outputs, String> {
         let texts: Vec<String> = texts.iter().map(|text| (*text).to_owned()).collect();
-        all(&texts, load, &Bench::new().context(), Path::new("/here")).map_err(|failure| failure.text())
+        all(
+            &Given { texts: &texts, load, annotations: &[], allow_delete: false },
+            &Bench::new().context(),
+            Path::new("/here"),
+        )
+        .map_err(|failure| failure.text())
     }
 
     fn one(text: &str) -> Output {
@@ -233,21 +314,24 @@ mod tests {
 
     #[test]
     fn short_forms_are_local_and_tar() {
-        assert!(matches!(one("out"), Output::Local { directory } if directory == Path::new("/here/out")));
-        assert!(matches!(one("-"), Output::Tar { destination: Destination::Stream(_) }));
+        assert!(
+            matches!(one("out"), Output::Local { directory, mirror: false, .. } if directory == Path::new("/here/out"))
+        );
+        assert!(matches!(one("-"), Output::Tar { destination: Destination::Stream(_), .. }));
         assert!(problem("a=b,c=d").contains("type is required for output"));
     }
 
     #[test]
     fn archives_have_a_layout_and_a_compression() {
         let archive = one("type=oci,dest=x.tar,compression=zstd,compression-level=19,\"name=a,b:1\"");
-        let Output::Archive { layout, destination: Destination::File(path), names, compression } = archive
+        let Output::Archive { layout, destination: Destination::File(path), names, compression, .. } =
+            archive
         else {
             panic!("not an archive in a file")
         };
         assert_eq!((layout, path.as_path()), (ImageLayout::Oci, Path::new("/here/x.tar")));
         assert_eq!((names.len(), compression), (2, Compression::Zstd(Some(19))));
-        assert!(matches!(one("type=docker"), Output::Store));
+        assert!(matches!(one("type=docker"), Output::Store { .. }));
         let directory = one("type=oci,dest=d,tar=false");
         assert!(matches!(directory, Output::Archive { destination: Destination::Directory(_), .. }));
         assert!(
@@ -257,9 +341,9 @@ mod tests {
 
     #[test]
     fn the_store_is_the_default_and_load_adds_it() {
-        assert!(matches!(parse(&[], false).unwrap().outputs.as_slice(), [Output::Store]));
+        assert!(matches!(parse(&[], false).unwrap().outputs.as_slice(), [Output::Store { .. }]));
         let both = parse(&["type=tar,dest=x"], true).unwrap().outputs;
-        assert!(matches!(both.as_slice(), [Output::Tar { .. }, Output::Store]));
+        assert!(matches!(both.as_slice(), [Output::Tar { .. }, Output::Store { .. }]));
         assert_eq!(parse(&["type=image,name=a"], true).unwrap().names.len(), 1);
         assert!(matches!(one("type=cacheonly"), Output::CacheOnly));
     }
@@ -268,7 +352,8 @@ mod tests {
     fn what_would_be_ignored_is_refused() {
         assert!(problem("type=image,push=true").contains("push is not supported yet"));
         assert!(problem("type=registry").contains("type registry"));
-        assert!(problem("type=oci,dest=x,annotation.a=b").contains("annotation.a=b is not supported yet"));
+        assert!(problem("type=oci,dest=x,colour=red").contains("colour=red is not supported yet"));
+        assert!(problem("type=oci,dest=x,annotation-nope.a=b").contains("unknown type \"nope\""));
         assert!(problem("type=nope").contains("could not be found"));
         assert!(problem("type=local").contains("dest is required"));
         assert!(parse(&["type=image,push=false,oci-mediatypes=true"], false).is_ok());

@@ -4,7 +4,8 @@ use std::io::{self, Seek as _};
 use std::path::{Path, PathBuf};
 
 use mica_api::{
-    BuildContext, BuildRequest, CacheDestination, CacheTo, Class, DockerfileSource, Error, NoCache,
+    Annotation, BuildContext, BuildRequest, CacheDestination, CacheTo, Class, DockerfileSource, Error,
+    NoCache,
 };
 use mica_engine::is_tar;
 use mica_oci::{Platform, Reference};
@@ -14,14 +15,21 @@ use crate::environment::Environment;
 use crate::failure::{Failure, io_failure};
 use crate::values::keyed;
 
-use super::{BuildArgs, caches, outputs, sources};
+use super::{BuildArgs, annotations, caches, outputs, sources};
 
 impl BuildArgs {
     /// The request, with everything that only the client knows resolved.
     pub(super) fn request(self, cx: &Cx, here: &Path) -> Result<BuildRequest, Failure> {
         let environment = &cx.environment;
         let mut tags = self.tags()?;
-        let outputs = outputs::all(&self.output, self.load, cx, here)?;
+        let annotations: Vec<Vec<Annotation>> = collect_all(&self.annotation, &annotations::parse)?;
+        let given = outputs::Given {
+            texts: &self.output,
+            load: self.load,
+            annotations: &annotations.concat(),
+            allow_delete: self.allow.iter().any(|entitlement| entitlement == "buildx.local.delete"),
+        };
+        let outputs = outputs::all(&given, cx, here)?;
         tags.extend(outputs.names);
         let context = context(&self.context, self.file.as_deref(), here)?;
         let collect = |texts: &[String], parse: &dyn Fn(&str) -> Result<_, Error>| {
@@ -41,7 +49,7 @@ impl BuildArgs {
                 .collect::<Result<_, _>>()?,
             ssh: self.ssh.iter().map(|text| sources::ssh(text, environment)).collect::<Result<_, _>>()?,
             no_cache: no_cache(self.no_cache, self.no_cache_filter)?,
-            cache_from: collect_caches(&self.cache_from, &|text| caches::from(text, here))?,
+            cache_from: collect_all(&self.cache_from, &|text| caches::from(text, here))?,
             cache_to: cache_to(&self.cache_to, &self.build_arg, here)?,
             labels: self.label.iter().map(|text| keyed::label(text)).collect(),
             network: self.network,
@@ -67,13 +75,13 @@ impl BuildArgs {
     }
 }
 
-fn collect_caches<T>(texts: &[String], parse: &dyn Fn(&str) -> Result<T, Error>) -> Result<Vec<T>, Error> {
+fn collect_all<T>(texts: &[String], parse: &dyn Fn(&str) -> Result<T, Error>) -> Result<Vec<T>, Error> {
     texts.iter().map(|text| parse(text)).collect()
 }
 
 /// `--cache-to`, and the build argument that means `type=inline` (V20).
 fn cache_to(texts: &[String], build_args: &[String], here: &Path) -> Result<Vec<CacheTo>, Error> {
-    let mut all = collect_caches(texts, &|text| caches::to(text, here))?;
+    let mut all = collect_all(texts, &|text| caches::to(text, here))?;
     let is_inline = |cache: &CacheTo| cache.destination == CacheDestination::Inline;
     if build_args.iter().any(|arg| arg == "BUILDKIT_INLINE_CACHE=1") && !all.iter().any(is_inline) {
         all.push(caches::to("type=inline", here)?);
