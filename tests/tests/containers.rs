@@ -2,7 +2,7 @@
 
 use std::process::{Command, Stdio};
 
-use mica_testkit::{Mica, Output, peer, skip};
+use mica_testkit::{Mica, Output, peer};
 use mica_tests::{Build, holds, until, with_base};
 use serde_json::json;
 
