@@ -1,6 +1,7 @@
 //! One build from request to reply.
 
 use std::cell::RefCell;
+use std::sync::Mutex;
 
 use mica_api::{
     BuildContext, BuildReply, BuildRequest, CacheDestination, Cancel, Class, Error, Event, EventSink,
@@ -174,8 +175,10 @@ impl Build<'_> {
             runtime: &runtime,
             progress: self.progress,
             cancel: &stop,
+            views: Mutex::default(),
         };
-        let execution = Execution::new(operations, known, begun, inputs.source.as_ref(), &imports);
+        let execution =
+            Execution::new(operations, known, begun, inputs.source.as_ref(), (&imports, self.cancel));
         let stack = execution.run(target).map_err(|failure| step_error(failure, &converted.graph, inputs))?;
         let entries = if self.request.cache_to.is_empty() { Vec::new() } else { execution.entries() };
         Ok((stack, entries))

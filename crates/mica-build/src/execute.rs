@@ -1,19 +1,24 @@
 //! Running what is not known: one thread per operation that is ready, results recorded, failures that stop the rest.
+//!
+//! A vertex ends when its operation does. Hashing its layer and recording the result run on, beside the vertices that
+//! need it ([`crate::fresh`]); a failing vertex stops other vertices, but not what is left of those that ended well.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError, mpsc};
 use std::thread;
 
-use mica_api::{Class, Error, LogStream};
+use mica_api::{Cancel, Class, Error, LogStream};
 use mica_solve::{
     CacheKey, CopyAction, ExecMount, Input, MountKind, Op, Schedule, SourceOp, Vertex, VertexId,
 };
 use mica_store::{LayerId, LockFile, NewCacheRecord, Waited};
 
 use crate::cache::{CacheEntry, CacheKeys, Imports};
+use crate::fresh::{StackLayer, Unhashed, stored};
 use crate::keys::{KeyKind, Part};
 use crate::lookup::{Hit, Known, find, input_vertex, key_of, local_name, select_part};
 use crate::operation::Operations;
+use crate::permits::{Permit, Permits};
 use crate::progress::Step;
 
 /// What a vertex made.
@@ -22,10 +27,17 @@ pub(crate) struct Outcome {
     /// Its content key.
     pub(crate) key: CacheKey,
     /// The whole stack, lowest first.
-    pub(crate) layers: Vec<LayerId>,
+    pub(crate) layers: Vec<StackLayer>,
     /// Made anew because the cache was to be ignored: what builds on it must not be answered from the cache, which
     /// has results for the old one under the same key.
     pub(crate) renewed: bool,
+}
+
+impl Outcome {
+    fn of_hit(hit: Hit) -> Self {
+        let layers = hit.layers.into_iter().map(StackLayer::Stored).collect();
+        Self { key: hit.key, layers, renewed: false }
+    }
 }
 
 /// A failure, and the vertex that has it.
@@ -45,6 +57,10 @@ pub(crate) struct Execution<'a> {
     /// What has been shown already: the context.
     shown: Option<&'a SourceOp>,
     imports: &'a Imports<'a>,
+    /// The user's own, which a failing vertex leaves alone.
+    cancel: &'a Cancel,
+    slots: Permits,
+    hashing: Permits,
 }
 
 impl<'a> Execution<'a> {
@@ -53,18 +69,30 @@ impl<'a> Execution<'a> {
         known: Vec<Known>,
         begun: HashMap<VertexId, Step<'a>>,
         shown: Option<&'a SourceOp>,
-        imports: &'a Imports<'a>,
+        (imports, cancel): (&'a Imports<'a>, &'a Cancel),
     ) -> Self {
-        Self { operations, known, outcomes: Mutex::default(), begun: Mutex::new(begun), shown, imports }
+        let cores = thread::available_parallelism().map_or(2, usize::from);
+        Self {
+            operations,
+            known,
+            outcomes: Mutex::default(),
+            begun: Mutex::new(begun),
+            shown,
+            imports,
+            cancel,
+            // Steps wait for networks and disks more than they compute.
+            slots: Permits::new(cores.max(2) * 2),
+            hashing: Permits::new(cores),
+        }
     }
 
     /// Everything that this build has results of, in the order of the Dockerfile.
     pub(crate) fn entries(&self) -> Vec<CacheEntry> {
         let entry = |(id, _): (VertexId, &Vertex)| match &self.known[id.0 as usize] {
-            Known::Vertex { definition, .. } => self.outcome(id).map(|outcome| CacheEntry {
-                content: outcome.key,
-                definition: *definition,
-                layers: outcome.layers,
+            Known::Vertex { definition, .. } => self.outcome(id).and_then(|outcome| {
+                // a layer that failed has failed the build
+                let layers = stored(&outcome.layers).ok()?;
+                Some(CacheEntry { content: outcome.key, definition: *definition, layers })
             }),
             Known::Local | Known::Image(_) | Known::Failed(_) => None,
         };
@@ -92,11 +120,11 @@ impl<'a> Execution<'a> {
             // nobody needed the files: what was made of them is still there
             step.cached();
         }
-        let outcome = self.outcome(target);
-        outcome.map(|outcome| outcome.layers).ok_or_else(|| Failure {
-            vertex: target,
-            error: Error::new(Class::Build, "the target is a directory of the client, not an image"),
-        })
+        let layers = match self.outcome(target) {
+            Some(outcome) => stored(&outcome.layers),
+            None => Err(Error::new(Class::Build, "the target is a directory of the client, not an image")),
+        };
+        layers.map_err(|error| Failure { vertex: target, error })
     }
 
     fn known_outcome(&self, id: VertexId) -> Option<Outcome> {
@@ -104,7 +132,7 @@ impl<'a> Execution<'a> {
             Known::Image(hit) | Known::Vertex { hit: Some(hit), .. } => hit,
             _ => return None,
         };
-        Some(Outcome { key: hit.key, layers: hit.layers.clone(), renewed: false })
+        Some(Outcome::of_hit(hit.clone()))
     }
 
     /// Shows everything that the cache answers, in the order of the Dockerfile.
@@ -134,61 +162,74 @@ impl<'a> Execution<'a> {
         self.outcomes.lock().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
     }
 
+    fn stack(&self, id: VertexId) -> Option<Vec<StackLayer>> {
+        self.outcome(id).map(|outcome| outcome.layers)
+    }
+
     fn remember(&self, id: VertexId, outcome: Outcome) {
         self.outcomes.lock().unwrap_or_else(PoisonError::into_inner).insert(id, outcome);
     }
 
     fn drive(&self, schedule: &mut Schedule) -> Result<(), Failure> {
-        let slots = slots();
         thread::scope(|scope| {
             let (sender, receiver) = mpsc::channel();
-            let mut running = 0;
+            let mut under_way = 0;
             let mut failure: Option<Failure> = None;
             loop {
-                while running < slots && failure.is_none() {
-                    let Some(id) = schedule.next_ready() else { break };
+                while failure.is_none()
+                    && let Some(permit) = self.slots.try_take()
+                    && let Some(id) = schedule.next_ready()
+                {
                     let sender = sender.clone();
                     scope.spawn(move || {
-                        let result = self.vertex(id);
+                        let slot = Slot { slots: &self.slots, permit: Some(permit), sender: &sender };
+                        let result = self.vertex(id, slot);
                         // the receiver lives as long as the scope
-                        let _ = sender.send((id, result));
+                        let _ = sender.send(Message::Ended(id, result));
                     });
-                    running += 1;
+                    under_way += 1;
                 }
-                if running == 0 {
+                if under_way == 0 {
                     return failure.map_or(Ok(()), Err);
                 }
-                let Ok((id, result)) = receiver.recv() else { return failure.map_or(Ok(()), Err) };
-                running -= 1;
-                match result {
-                    Ok(outcome) => {
-                        self.remember(id, outcome);
+                let Ok(message) = receiver.recv() else { return failure.map_or(Ok(()), Err) };
+                match message {
+                    Message::SlotFree => continue,
+                    Message::Ended(id, Ok(answer)) => {
+                        self.remember(id, answer.outcome);
                         schedule.done(id);
-                    }
-                    Err(error) => {
-                        let first = failure.is_none();
-                        self.operations.cancel.cancel();
-                        if first {
-                            failure = Some(Failure { vertex: id, error });
+                        if let Some(rest) = answer.rest {
+                            let sender = sender.clone();
+                            scope.spawn(move || {
+                                // as above
+                                let _ = sender.send(Message::Finished(id, self.finish(id, rest)));
+                            });
+                            under_way += 1;
                         }
                     }
+                    Message::Finished(_, Ok(())) => {}
+                    Message::Ended(vertex, Err(error)) | Message::Finished(vertex, Err(error)) => {
+                        self.operations.cancel.cancel();
+                        failure.get_or_insert(Failure { vertex, error });
+                    }
                 }
+                under_way -= 1;
             }
         })
     }
 
     /// Answers a vertex by content, or runs it.
-    fn vertex(&self, id: VertexId) -> Result<Outcome, Error> {
+    fn vertex(&self, id: VertexId, mut slot: Slot<'_>) -> Result<Answer, Error> {
         let vertex = self.operations.graph.vertex(id);
         let step = self.start(id, vertex);
-        match self.answer(id, vertex, &step) {
-            Ok((outcome, cached)) => {
-                if cached {
+        match self.answer(id, vertex, &step, &mut slot) {
+            Ok(answer) => {
+                if answer.rest.is_none() {
                     step.cached()
                 } else {
                     step.done()
                 }
-                Ok(outcome)
+                Ok(answer)
             }
             Err(error) if error.class == Class::Cancelled => Err(error),
             Err(error) => {
@@ -198,7 +239,13 @@ impl<'a> Execution<'a> {
         }
     }
 
-    fn answer(&self, id: VertexId, vertex: &Vertex, step: &Step<'_>) -> Result<(Outcome, bool), Error> {
+    fn answer(
+        &self,
+        id: VertexId,
+        vertex: &Vertex,
+        step: &Step<'_>,
+        slot: &mut Slot<'_>,
+    ) -> Result<Answer, Error> {
         self.operations.cancel.check()?;
         let definition = match &self.known[id.0 as usize] {
             Known::Vertex { definition, .. } => *definition,
@@ -210,43 +257,49 @@ impl<'a> Execution<'a> {
             Op::Source(_) => definition,
             _ => self.content_key(vertex)?,
         };
-        let renewed = vertex.ignore_cache || self.base_renewed(vertex);
-        if renewed {
-            let layers = self.make(vertex, step, content, definition)?;
-            return Ok((Outcome { key: content, layers, renewed: true }, false));
+        let keys = Keys { content, definition };
+        if vertex.ignore_cache || self.base_renewed(vertex) {
+            let mut answer = self.make(vertex, step, keys)?;
+            answer.outcome.renewed = true;
+            return Ok(answer);
         }
-        if let Some(hit) = self.by_content(content, definition, vertex)? {
-            return Ok((Outcome { key: hit.key, layers: hit.layers, renewed: false }, true));
+        if let Some(hit) = self.by_content(keys, vertex)? {
+            return Ok(Answer { outcome: Outcome::of_hit(hit), rest: None });
         }
         if takes_secrets(vertex) {
             // what a secret made here is nobody else's, and nobody else's failure is ours
-            let layers = self.make(vertex, step, content, definition)?;
-            return Ok((Outcome { key: content, layers, renewed: false }, false));
+            return self.make(vertex, step, keys);
         }
-        let held = match self.turn(content, step)? {
+        let held = match self.turn(content, step, slot)? {
             Turn::Ours(held) => held,
             Turn::AfterAnother(held) => {
-                if let Some(hit) = self.by_content(content, definition, vertex)? {
-                    return Ok((Outcome { key: hit.key, layers: hit.layers, renewed: false }, true));
+                if let Some(hit) = self.by_content(keys, vertex)? {
+                    return Ok(Answer { outcome: Outcome::of_hit(hit), rest: None });
                 }
                 held
             }
         };
-        let made = self.make(vertex, step, content, definition);
-        if let Err(error) = &made
-            && error.class != Class::Cancelled
-        {
-            // those who wait for this very step learn why it failed; a note that cannot be written costs them a run
-            let _ = held.leave_note(error.message.as_bytes());
+        match self.make(vertex, step, keys) {
+            Ok(mut answer) => {
+                answer.rest = answer.rest.map(|rest| Rest { held: Some(held), ..rest });
+                Ok(answer)
+            }
+            Err(error) => {
+                if error.class != Class::Cancelled {
+                    // those who wait for this very step learn why it failed; a note that cannot be written costs
+                    // them a run
+                    let _ = held.leave_note(error.message.as_bytes());
+                }
+                Err(error)
+            }
         }
-        Ok((Outcome { key: content, layers: made?, renewed: false }, false))
     }
 
     /// Takes the lock of a content key: one process runs a step, the others wait.
     ///
     /// # Errors
     /// The failure of the process waited for, which ran the same step on the same files.
-    fn turn(&self, content: CacheKey, step: &Step<'_>) -> Result<Turn, Error> {
+    fn turn(&self, content: CacheKey, step: &Step<'_>, slot: &mut Slot<'_>) -> Result<Turn, Error> {
         let lock = self.operations.workshop.store.lock(&content.hex());
         if let Some(held) = lock.try_acquire()? {
             return Ok(Turn::Ours(held));
@@ -256,7 +309,10 @@ impl<'a> Execution<'a> {
             step.log(LogStream::Stderr, text.as_bytes());
         }
         let cancel = self.operations.cancel;
-        match lock.wait_or_note(&|| cancel.is_cancelled())? {
+        slot.give_back();
+        let waited = lock.wait_or_note(&|| cancel.is_cancelled())?;
+        slot.take_back();
+        match waited {
             Waited::Acquired(held) => Ok(Turn::AfterAnother(held)),
             Waited::Note(note) => Err(Error::new(Class::Build, String::from_utf8_lossy(&note).into_owned())
                 .why("another build was running the same step and it failed there")),
@@ -264,52 +320,47 @@ impl<'a> Execution<'a> {
     }
 
     /// A result under the content key; the definition key leads to it from now on.
-    fn by_content(
-        &self,
-        content: CacheKey,
-        definition: CacheKey,
-        vertex: &Vertex,
-    ) -> Result<Option<Hit>, Error> {
+    fn by_content(&self, keys: Keys, vertex: &Vertex) -> Result<Option<Hit>, Error> {
         let Operations { workshop, lease, .. } = self.operations;
-        let hit = match find(workshop, content, lease)? {
+        let hit = match find(workshop, keys.content, lease)? {
             Some(hit) => hit,
             None => {
-                let keys = CacheKeys { keys: [content.as_bytes()], description: &vertex.name };
-                match self.imports.bring(&keys)? {
+                let wanted = CacheKeys { keys: [keys.content.as_bytes()], description: &vertex.name };
+                match self.imports.bring(&wanted)? {
                     Some(hit) => hit,
                     None => return Ok(None),
                 }
             }
         };
-        self.record(vertex, content, definition, &hit.layers)?;
+        self.record(vertex, keys, &hit.layers)?;
         Ok(Some(hit))
     }
 
-    fn make(
-        &self,
-        vertex: &Vertex,
-        step: &Step<'_>,
-        content: CacheKey,
-        definition: CacheKey,
-    ) -> Result<Vec<LayerId>, Error> {
-        let stacks = |id: VertexId| self.outcome(id).map(|outcome| outcome.layers);
-        let made = self.operations.run(vertex, &stacks, step)?;
-        if made.is_as_keyed {
-            self.record(vertex, content, definition, &made.layers)?;
-        }
-        Ok(made.layers)
+    fn make(&self, vertex: &Vertex, step: &Step<'_>, keys: Keys) -> Result<Answer, Error> {
+        let made = self.operations.run(vertex, &|id| self.stack(id), step)?;
+        let rest = Rest { keys: made.is_as_keyed.then_some(keys), unhashed: made.unhashed, held: None };
+        let outcome = Outcome { key: keys.content, layers: made.layers, renewed: false };
+        Ok(Answer { outcome, rest: Some(rest) })
     }
 
-    fn record(
-        &self,
-        vertex: &Vertex,
-        content: CacheKey,
-        definition: CacheKey,
-        layers: &[LayerId],
-    ) -> Result<(), Error> {
+    /// Does what is left when an operation has ended: its layer is hashed and adopted, its result recorded.
+    fn finish(&self, id: VertexId, rest: Rest) -> Result<(), Error> {
+        // dropped last: those who wait for the step look for its record then
+        let _held = rest.held;
+        let Operations { workshop, lease, graph, .. } = self.operations;
+        if let Some(unhashed) = rest.unhashed {
+            let _permit = self.hashing.take();
+            unhashed.finish(workshop, lease, self.cancel)?;
+        }
+        let Some(keys) = rest.keys else { return Ok(()) };
+        let layers = stored(&self.stack(id).unwrap_or_default())?;
+        self.record(graph.vertex(id), keys, &layers)
+    }
+
+    fn record(&self, vertex: &Vertex, keys: Keys, layers: &[LayerId]) -> Result<(), Error> {
         let record = NewCacheRecord {
-            content: content.as_bytes(),
-            aliases: &[*definition.as_bytes()],
+            content: keys.content.as_bytes(),
+            aliases: &[*keys.definition.as_bytes()],
             layers,
             description: &vertex.name,
         };
@@ -331,7 +382,7 @@ impl<'a> Execution<'a> {
     }
 
     fn content_key(&self, vertex: &Vertex) -> Result<CacheKey, Error> {
-        let Operations { graph, contexts, workshop, .. } = self.operations;
+        let Operations { graph, contexts, .. } = self.operations;
         let whole = |input: Input| match input_vertex(vertex, input) {
             None => Ok(Part::Nothing),
             Some(id) => self
@@ -344,12 +395,64 @@ impl<'a> Execution<'a> {
                 let context = contexts.get(name).expect("the frontend names only contexts it was told of");
                 return select_part(context, action, name);
             }
-            let stack = input_vertex(vertex, action.from).and_then(|id| self.outcome(id));
-            let stack = stack.map(|outcome| outcome.layers).unwrap_or_default();
+            let view = self.operations.view(vertex, action.from, &|id| self.stack(id))?;
             let name = input_vertex(vertex, action.from).map(|id| graph.digest(id).short().to_owned());
-            select_part(&workshop.view(&stack)?, action, name.as_deref().unwrap_or("scratch"))
+            select_part(&*view, action, name.as_deref().unwrap_or("scratch"))
         };
         key_of(KeyKind::Content, vertex, &whole, &source)
+    }
+}
+
+/// What threads tell the one that drives the graph.
+enum Message {
+    /// A vertex has its result, or has failed.
+    Ended(VertexId, Result<Answer, Error>),
+    /// What was left of it is done.
+    Finished(VertexId, Result<(), Error>),
+    /// A vertex waits for another process, and others may run meanwhile.
+    SlotFree,
+}
+
+/// The result of a vertex.
+struct Answer {
+    outcome: Outcome,
+    /// What is left to do; `None` if the cache had it.
+    rest: Option<Rest>,
+}
+
+/// What is left to do when an operation has ended.
+struct Rest {
+    /// Where to record the result, if it may be.
+    keys: Option<Keys>,
+    unhashed: Option<Unhashed>,
+    held: Option<LockFile>,
+}
+
+/// The two keys of a vertex.
+#[derive(Clone, Copy)]
+struct Keys {
+    content: CacheKey,
+    definition: CacheKey,
+}
+
+/// The place of a vertex among those that run.
+struct Slot<'a> {
+    slots: &'a Permits,
+    permit: Option<Permit<'a>>,
+    sender: &'a mpsc::Sender<Message>,
+}
+
+impl Slot<'_> {
+    /// Lets another vertex run.
+    fn give_back(&mut self) {
+        self.permit = None;
+        // the receiver lives as long as the vertices
+        let _ = self.sender.send(Message::SlotFree);
+    }
+
+    /// Waits for a place again.
+    fn take_back(&mut self) {
+        self.permit = Some(self.slots.take());
     }
 }
 
@@ -367,9 +470,4 @@ fn takes_secrets(vertex: &Vertex) -> bool {
     let is_secret =
         |mount: &ExecMount| matches!(mount.kind, MountKind::Secret { .. } | MountKind::Ssh { .. });
     !op.secret_env.is_empty() || op.mounts.iter().any(is_secret)
-}
-
-/// How many operations run at once: steps wait for networks and disks more than they compute.
-fn slots() -> usize {
-    thread::available_parallelism().map_or(4, usize::from).max(2) * 2
 }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use mica_api::{Class, Error};
 use mica_oci::Digest;
 use mica_solve::{CacheKey, CopyAction, FileAction, Graph, Input, MountKind, Op, SourceOp, Vertex, VertexId};
-use mica_store::{LayerId, Lease};
+use mica_store::{CacheHit, LayerId, Lease};
 
 use crate::Workshop;
 use crate::contexts::LocalContexts;
@@ -20,6 +20,12 @@ pub(crate) struct Hit {
     pub(crate) key: CacheKey,
     /// The whole stack, lowest first.
     pub(crate) layers: Vec<LayerId>,
+}
+
+impl Hit {
+    fn of(hit: CacheHit) -> Self {
+        Self { key: CacheKey::from_bytes(hit.content), layers: hit.layers }
+    }
 }
 
 /// What is known of one vertex.
@@ -69,7 +75,7 @@ pub(crate) fn look_up(
     let mut behind: Vec<bool> = Vec::with_capacity(graph.len());
     for (_, vertex) in graph.iter() {
         behind.push(vertex.ignore_cache || vertex.inputs.iter().any(|input| behind[input.0 as usize]));
-        let next = match &vertex.op {
+        known.push(match &vertex.op {
             Op::Source(SourceOp::Local(_)) => Known::Local,
             Op::Source(SourceOp::Image { manifest, .. }) => {
                 let layers = bases.get(manifest).cloned().unwrap_or_default();
@@ -84,22 +90,29 @@ pub(crate) fn look_up(
             },
             _ => match definition_key(graph, vertex, &known, contexts) {
                 Ok(definition) => {
-                    let may_hit = behind.last() != Some(&true);
-                    let hit = if may_hit { find(workshop, definition, lease)? } else { None };
-                    Known::Vertex { definition, hit, may_hit }
+                    Known::Vertex { definition, hit: None, may_hit: behind.last() != Some(&true) }
                 }
                 Err(error) => Known::Failed(error),
             },
-        };
-        known.push(next);
+        });
+    }
+    let (mut asked, mut keys) = (Vec::new(), Vec::new());
+    for vertex in &mut known {
+        if let Known::Vertex { definition, hit: hit @ None, may_hit: true } = vertex {
+            keys.push(*definition.as_bytes());
+            asked.push(hit);
+        }
+    }
+    for (hit, found) in asked.into_iter().zip(workshop.store.cache_lookup_leased(&keys, lease)?) {
+        *hit = found.map(Hit::of);
     }
     Ok(known)
 }
 
 /// The result recorded under a key of either kind, protected by the lease.
 pub(crate) fn find(workshop: &Workshop, key: CacheKey, lease: &Lease) -> Result<Option<Hit>, Error> {
-    let hit = workshop.store.cache_lookup_leased(key.as_bytes(), lease)?;
-    Ok(hit.map(|hit| Hit { key: CacheKey::from_bytes(hit.content), layers: hit.layers }))
+    let found = workshop.store.cache_lookup_leased(&[*key.as_bytes()], lease)?;
+    Ok(found.into_iter().flatten().next().map(Hit::of))
 }
 
 /// The definition key: what is taken from local directories counts by content, everything else by definition.

@@ -32,13 +32,13 @@ impl Workshop {
     /// # Errors
     /// When a layer is gone or its table is damaged.
     pub fn layer_dirs(&self, stack: &[LayerId]) -> Result<Vec<LayerDir>, StoreError> {
-        stack
-            .iter()
-            .map(|id| {
-                let table = self.store.table(*id)?;
-                Ok(LayerDir { id: id.to_string(), fs: self.store.state().layer_fs(*id), table })
-            })
-            .collect()
+        stack.iter().map(|id| self.layer_dir(*id)).collect()
+    }
+
+    /// A layer as a directory.
+    pub(crate) fn layer_dir(&self, id: LayerId) -> Result<LayerDir, StoreError> {
+        let table = self.store.table(id)?;
+        Ok(LayerDir { id: id.to_string(), fs: self.store.state().layer_fs(id), table })
     }
 
     /// The merged tree of a stack, without mounting anything.

@@ -23,6 +23,7 @@ pub struct LayerDir {
 /// A way to make snapshots.
 pub trait Driver: Send + Sync {
     /// Shows `parents` (lowest first) merged and writable at `<workspace>/merged`. Changes are not synced to disk.
+    /// Tables without digests are enough here, if [`Active::set_parents`] follows.
     ///
     /// # Errors
     /// When a directory cannot be made or the layers cannot be mounted.
@@ -96,6 +97,12 @@ impl Active {
     /// Where changes are: [`Driver::upper`] of the workspace.
     pub fn upper(&self) -> &Path {
         &self.upper
+    }
+
+    /// Replaces the tables of the parents by ones with content digests, which [`Driver::commit`] needs to tell an
+    /// unchanged copy of a file from a changed one.
+    pub fn set_parents(&mut self, tables: Vec<Arc<Table>>) {
+        self.parents = tables;
     }
 
     pub(crate) fn parent_view(&self) -> View {

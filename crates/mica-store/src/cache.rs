@@ -70,22 +70,39 @@ impl Store {
         }))
     }
 
-    /// Returns the usable result under a definition or content key, protected by `lease` in the same transaction.
-    pub fn cache_lookup_leased(&self, key: &[u8; 32], lease: &Lease) -> Result<Option<CacheHit>, StoreError> {
+    /// Returns the usable results under definition or content keys, in their order, protected by `lease` in the same
+    /// transaction.
+    pub fn cache_lookup_leased(
+        &self,
+        keys: &[[u8; 32]],
+        lease: &Lease,
+    ) -> Result<Vec<Option<CacheHit>>, StoreError> {
         if self.is_read_only() {
-            return self.cache_lookup(key);
+            return keys.iter().map(|key| self.cache_lookup(key)).collect();
+        }
+        if keys.is_empty() {
+            return Ok(Vec::new());
         }
         let found = self.database().write(Strength::Normal, |write| {
-            let found = write.sql(|sql| lookup(sql, key, self.boot().as_str()))?;
-            if let Some((hit, _)) = &found {
-                hit.layers.iter().try_for_each(|layer| lease.name_layer(write, *layer))?;
+            let mut leased = BTreeSet::new();
+            let mut found = Vec::with_capacity(keys.len());
+            for key in keys {
+                let hit = write.sql(|sql| lookup(sql, key, self.boot().as_str()))?;
+                for layer in hit.iter().flat_map(|(hit, _)| &hit.layers) {
+                    // stacks share their lower layers
+                    if leased.insert(*layer) {
+                        lease.name_layer(write, *layer)?;
+                    }
+                }
+                found.push(hit);
             }
             Ok::<_, StoreError>(found)
         })?;
-        Ok(found.map(|(hit, last_used)| {
+        let used = |(hit, last_used): (CacheHit, i64)| {
             self.touch(hit.record, last_used);
             hit
-        }))
+        };
+        Ok(found.into_iter().map(|hit| hit.map(used)).collect())
     }
 
     /// Records a result; an older result under the same content key is replaced.

@@ -122,7 +122,7 @@ impl Store {
 
     /// Takes a staged layer into the store, protected by `lease`.
     ///
-    /// If the diff ID is known already, the staged one is discarded and the known one returned. The layer survives
+    /// If the diff ID is known already, the known one is returned, and the staged one goes with the lease. The layer survives
     /// the death of this process at once, a power cut once something was published (see module `durable`).
     pub fn adopt_layer(&self, staged: StagedLayer<'_>, lease: &Lease) -> Result<LayerRecord, StoreError> {
         self.database().refuse_read_only()?;
@@ -136,7 +136,8 @@ impl Store {
         if adopted.id == staged.id {
             self.remember_table(adopted.id, &staged.table);
         }
-        self.discard(&prepared)?;
+        // The files of a layer that was known already stay until the lease ends: a step of this process may have them
+        // mounted.
         self.discard(staged.directory)?;
         Ok(adopted)
     }

@@ -220,7 +220,9 @@ fn a_cache_record_is_found_by_content_and_definition_while_its_layers_are_here()
     };
     store.cache_record(&new, &lease).unwrap();
     for key in [[1; 32], [2; 32], [3; 32]] {
-        assert_eq!(store.cache_lookup_leased(&key, &lease).unwrap().unwrap().layers, layers);
+        let found = store.cache_lookup_leased(&[key, [4; 32]], &lease).unwrap();
+        assert_eq!(found[0].as_ref().unwrap().layers, layers);
+        assert_eq!(found[1], None);
     }
     assert_eq!(store.cache_lookup(&[4; 32]).unwrap(), None);
     store.make_durable().unwrap();

@@ -158,8 +158,13 @@ impl Copier<'_, '_> {
                 self.writer.set_directory_time(target, self.top_time(source, &node));
                 Ok(())
             }
+            // Patterns did not match the directory itself: it is only on the way, and its time is that of the writing.
             (ParentState::Found, Level::Nested) if verdict == Verdict::Descend => {
                 self.writer.set_mode(target, node.mode)
+            }
+            (ParentState::Made, Level::Nested) if verdict == Verdict::Descend => {
+                let attributes = self.attributes(&node);
+                self.writer.dress(target, &attributes)
             }
             (_, Level::Nested) => self.dress(target, &node),
         }

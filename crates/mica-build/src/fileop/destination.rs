@@ -259,10 +259,11 @@ impl<'a> Destination<'a> {
         }
     }
 
-    /// Notes that a directory was written into.
+    /// Notes that a directory was written into, which changes its time, whatever it was set to before.
     pub(super) fn touch(&mut self, directory: &[u8]) {
-        if !directory.is_empty() && !self.times.contains_key(directory) {
-            self.times.insert(directory.to_vec(), self.created);
+        match self.times.get_mut(directory) {
+            Some(time) => *time = self.created,
+            None => self.set_directory_time(directory, self.created),
         }
     }
 

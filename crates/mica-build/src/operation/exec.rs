@@ -8,10 +8,9 @@ use mica_solve::{ExecOp, NetworkMode, Vertex};
 use super::hosts::{hosts_file, resolv_conf};
 use super::{Made, Operations, Stacks};
 use crate::progress::Step;
-use crate::{Draft, finish_layer};
 
 impl Operations<'_> {
-    /// Runs a step; the result is the root's stack and one new layer, even if nothing changed (R9).
+    /// Runs a step; the result is the root's stack and one new layer.
     pub(super) fn exec(
         &self,
         vertex: &Vertex,
@@ -19,8 +18,8 @@ impl Operations<'_> {
         stacks: &Stacks<'_>,
         step: &Step<'_>,
     ) -> Result<Made, Error> {
-        let mut stack = self.stack(vertex, op.root, stacks)?;
-        let parents = self.workshop.layer_dirs(&stack)?;
+        let stack = self.stack(vertex, op.root, stacks)?;
+        let parents = self.directories(&stack)?;
         let workspace = self.workspace()?;
         let active = self.workshop.driver.prepare(&workspace, &parents)?;
         let opened = self.open_mounts(vertex, op, stacks)?;
@@ -30,15 +29,7 @@ impl Operations<'_> {
         if status.code != 0 {
             return Err(failed(op, status));
         }
-        let draft = self.workshop.driver.commit(active, &OwnerLedger::new())?;
-        let layer = finish_layer(
-            self.workshop,
-            Draft { directory: &workspace, table: draft.table },
-            self.lease,
-            self.cancel,
-        )?;
-        stack.push(layer.id);
-        Ok(Made { layers: stack, is_as_keyed: true })
+        self.commit(active, workspace, stack, &OwnerLedger::new())
     }
 
     fn plan(

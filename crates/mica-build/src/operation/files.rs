@@ -1,6 +1,8 @@
 //! COPY, ADD, WORKDIR: written through a mount of parent and fresh upper, so that links, conflicts and existing
 //! directories of the destination count; with nothing below, into a bare directory.
 
+use std::sync::Arc;
+
 use mica_api::{Class, Error};
 use mica_archive::View;
 use mica_snapshot::Mounted;
@@ -9,40 +11,32 @@ use mica_solve::{FileAction, FileOp, Input, Vertex};
 use super::{Made, Operations, Stacks};
 use crate::fileop::{self, FileOptions, SourceTree};
 use crate::lookup::{input_vertex, local_name};
-use crate::{Draft, finish_layer};
 
 /// A source that is open: a view to select from and a root to read from.
 enum Source<'a> {
     Local(&'a str),
-    Snapshot { view: View, mounted: Mounted },
+    Snapshot { view: Arc<View>, mounted: Mounted },
     Nothing,
 }
 
 impl Operations<'_> {
     /// Runs file actions; the result is the base's stack and one new layer.
     pub(super) fn files(&self, vertex: &Vertex, op: &FileOp, stacks: &Stacks<'_>) -> Result<Made, Error> {
-        let mut stack = self.stack(vertex, op.base, stacks)?;
+        let stack = self.stack(vertex, op.base, stacks)?;
         let sources = self.sources(vertex, op, stacks)?;
-        let parents = self.workshop.layer_dirs(&stack)?;
+        let parents = self.directories(&stack)?;
         let workspace = self.workspace()?;
         let active = self.workshop.driver.prepare(&workspace, &parents)?;
         let options = FileOptions { single_id: self.workshop.is_single_id(), cancel: self.cancel };
         let tree = |input: Input| self.tree(&sources, input);
         let outcome = fileop::run(op, active.root(), &tree, &options)
             .map_err(|error| Error { class: Class::Build, ..Error::from_fault(&error) })?;
-        let draft = self.workshop.driver.commit(active, &outcome.ledger)?;
-        let layer = finish_layer(
-            self.workshop,
-            Draft { directory: &workspace, table: draft.table },
-            self.lease,
-            self.cancel,
-        )?;
-        stack.push(layer.id);
         for path in &outcome.changed_sources {
             let path = String::from_utf8_lossy(path);
             self.progress.notice(format!("/{path} changed while it was copied: this step is not remembered"));
         }
-        Ok(Made { layers: stack, is_as_keyed: outcome.changed_sources.is_empty() })
+        let made = self.commit(active, workspace, stack, &outcome.ledger)?;
+        Ok(Made { is_as_keyed: outcome.changed_sources.is_empty(), ..made })
     }
 
     /// Opens every distinct input that is copied from.
@@ -63,8 +57,9 @@ impl Operations<'_> {
                 (None, None) => Source::Nothing,
                 (None, Some(_)) => {
                     let stack = self.stack(vertex, copy.from, stacks)?;
-                    let mounted = self.workshop.mount(&stack, self.lease)?;
-                    Source::Snapshot { view: self.workshop.view(&stack)?, mounted }
+                    let mounted =
+                        self.workshop.driver.view(&self.workspace()?, &self.directories(&stack)?)?;
+                    Source::Snapshot { view: self.view(vertex, copy.from, stacks)?, mounted }
                 }
             };
             sources.push((copy.from, source));

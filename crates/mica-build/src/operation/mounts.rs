@@ -101,7 +101,7 @@ impl Operations<'_> {
             let host = self.copy_of_context(name, source, &workspace)?;
             return Ok(MountSource::Bind { host, sub: None, recursive: false });
         }
-        let dirs = self.workshop.layer_dirs(&self.stack(vertex, from, stacks)?)?;
+        let dirs = self.directories(&self.stack(vertex, from, stacks)?)?;
         let host = if mount.read_only {
             let view = self.workshop.driver.view(&workspace, &dirs)?;
             let host = view.path().to_owned();
@@ -192,9 +192,9 @@ impl Operations<'_> {
                 fileop::run(&op, &root, &|_| SourceTree::local(context, name), &options)
             }
             None => {
-                let stack = self.stack(vertex, from, stacks)?;
-                let view = self.workshop.view(&stack)?;
-                let mounted = self.workshop.mount(&stack, self.lease)?;
+                let view = self.view(vertex, from, stacks)?;
+                let dirs = self.directories(&self.stack(vertex, from, stacks)?)?;
+                let mounted = self.workshop.driver.view(&self.workspace()?, &dirs)?;
                 fileop::run(&op, &root, &|_| SourceTree::snapshot(&view, mounted.root()), &options)
             }
         };
