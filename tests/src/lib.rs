@@ -5,12 +5,22 @@
 
 mod base;
 mod build;
+mod canary;
+mod image;
+mod native;
+mod tar;
 mod tree;
+mod users;
 mod web;
 
 pub use base::{empty, with_base, with_base_as};
 pub use build::{Build, Built};
+pub use canary::{Canary, SECRET};
+pub use image::{ImageArchive, descriptor};
+pub use native::{compile, measured};
+pub use tar::{Member, TarMaker};
 pub use tree::Tree;
+pub use users::{empty_stores, with_ids, without_ids};
 pub use web::{Answer, Web};
 
 use mica_testkit::Output;

@@ -1,36 +1,7 @@
 //! Users without privileges: with subordinate ids, and without.
 
-use mica_testkit::{Mica, User, needs_root, skip};
-use mica_tests::{holds, with_base_as};
-
-/// Whether this user may make user namespaces here; reports the skip if not.
-fn may_unshare(user: &User) -> bool {
-    let id = user.uid.to_string();
-    let tried = std::process::Command::new("setpriv")
-        .args(["--reuid", &id, "--regid", &user.gid.to_string(), "--clear-groups", "unshare", "-Ur", "true"])
-        .output();
-    let may = tried.is_ok_and(|output| output.status.success());
-    if !may {
-        skip("this machine lets users make no user namespaces");
-    }
-    may
-}
-
-fn with_ids() -> Option<Mica> {
-    if !needs_root() {
-        return None;
-    }
-    let user = User::with_subordinate_ids().filter(may_unshare)?;
-    with_base_as(&user)
-}
-
-fn without_ids() -> Option<Mica> {
-    if !needs_root() {
-        return None;
-    }
-    let user = User::without_subordinate_ids().filter(may_unshare)?;
-    with_base_as(&user)
-}
+use mica_testkit::Mica;
+use mica_tests::{holds, with_ids, without_ids};
 
 /// Builds, runs, commits, saves and removes, as anybody would.
 fn a_day(mica: &Mica) {

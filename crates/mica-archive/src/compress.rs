@@ -317,7 +317,7 @@ impl<R: Read> Read for Guarded<R> {
         let read = self.stream.read(buffer)?;
         self.bytes += read as u64;
         let limits = &self.limits;
-        LimitExceeded::check("size of the layer (--max-layer-size)", self.bytes, limits.layer_bytes)
+        LimitExceeded::check("size of the layer", self.bytes, limits.layer_bytes)
             .map_err(io::Error::other)?;
         if self.bytes > limits.ratio_from_bytes {
             let ratio = self.bytes / self.stream.compressed_bytes().max(1);

@@ -72,7 +72,7 @@ fn from_directory(
     let (file_name, bytes, ignore) = match source {
         DockerfileSource::Default => {
             let (name, bytes) = default_dockerfile(&root)?;
-            let ignore = root.read(format!("{name}.dockerignore").as_bytes(), IGNORE_LIMIT_BYTES).ok();
+            let ignore = ignore_file(&root, &format!("{name}.dockerignore"))?;
             (name.to_owned(), bytes, ignore)
         }
         DockerfileSource::Path(path) => {
@@ -107,17 +107,23 @@ fn bad_ignore(error: mica_dockerfile::ignore::IgnoreError) -> Error {
 
 fn context_ignore(root: &Root) -> Result<Option<Vec<u8>>, Error> {
     for name in [".dockerignore", ".containerignore"] {
-        match root.read(name.as_bytes(), IGNORE_LIMIT_BYTES) {
-            Ok(bytes) => return Ok(Some(bytes)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => {
-                return Err(
-                    Error::new(Class::of_io(&error), format!("cannot read {name}")).why(error.to_string())
-                );
-            }
+        let found = ignore_file(root, name)?;
+        if found.is_some() {
+            return Ok(found);
         }
     }
     Ok(None)
+}
+
+/// An ignore file; `None` if it is not there. One that cannot be read is an error: it may exclude secrets.
+fn ignore_file(root: &Root, name: &str) -> Result<Option<Vec<u8>>, Error> {
+    match root.read(name.as_bytes(), IGNORE_LIMIT_BYTES) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => {
+            Err(Error::new(Class::of_io(&error), format!("cannot read {name}")).why(error.to_string()))
+        }
+    }
 }
 
 fn default_dockerfile(root: &Root) -> Result<(&'static str, Vec<u8>), Error> {
@@ -148,9 +154,8 @@ fn dockerfile_at(path: &Path) -> Result<(Vec<u8>, Option<Vec<u8>>), Error> {
     let name = display_name(path);
     let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let bytes = read_regular(path).map_err(|error| unreadable_dockerfile(&name, &error))?;
-    let beside = Root::open(folder)
-        .ok()
-        .and_then(|root| root.read(format!("{name}.dockerignore").as_bytes(), IGNORE_LIMIT_BYTES).ok());
+    let folder = Root::open(folder).map_err(|error| unreadable_dockerfile(&name, &error))?;
+    let beside = ignore_file(&folder, &format!("{name}.dockerignore"))?;
     Ok((bytes, beside))
 }
 

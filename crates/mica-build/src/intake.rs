@@ -214,7 +214,7 @@ pub fn bring_in_layer(
         return Err(IntakeError::DiffId { index, expected: expected.clone(), actual: applied.diff_id });
     }
     if let Some(recipe) = &applied.recipe {
-        std::fs::write(directory.join("recipe"), recipe.encode()).map_err(IntakeError::Write)?;
+        write_recipe(&directory.join("recipe"), &recipe.encode()).map_err(IntakeError::Write)?;
     }
     let staged = StagedLayer {
         directory: &directory,
@@ -224,6 +224,14 @@ pub fn bring_in_layer(
         table: Arc::new(applied.table),
     };
     Ok(workshop.store.adopt_layer(staged, lease)?)
+}
+
+/// Writes a file that only the store's owner may read, as all of the store's own are.
+fn write_recipe(path: &std::path::Path, bytes: &[u8]) -> std::io::Result<()> {
+    use std::io::Write as _;
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let mut file = std::fs::File::options().write(true).create_new(true).mode(0o600).open(path)?;
+    file.write_all(bytes)
 }
 
 /// Writes config and local manifest as blobs.

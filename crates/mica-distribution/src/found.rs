@@ -7,7 +7,7 @@ use std::io::Read as _;
 
 use mica_oci::{
     Descriptor, DiffId, Digest, Document, DocumentError, ImageConfig, Index, Manifest, Platform, Reference,
-    annotation, media_type,
+    annotation, media_type, strict,
 };
 use serde::Deserialize;
 
@@ -97,6 +97,24 @@ pub enum ReadError {
         file: String,
         /// What it hashes to.
         actual: Digest,
+    },
+    /// Another number of bytes than announced.
+    #[error("invalid archive: {file} has {actual_bytes} bytes instead of {expected_bytes}")]
+    Size {
+        /// Which.
+        file: String,
+        /// What its descriptor says.
+        expected_bytes: u64,
+        /// How many there are.
+        actual_bytes: u64,
+    },
+    /// A name that no image can have.
+    #[error("invalid archive: {name:?} is no name of an image")]
+    Name {
+        /// What it says.
+        name: String,
+        /// Why not.
+        source: mica_oci::ReferenceError,
     },
     /// JSON of another shape.
     #[error("invalid archive: {file} is not valid")]
@@ -219,18 +237,36 @@ impl Reader<'_> {
 
     fn json<T: for<'de> Deserialize<'de>>(&self, file: &str) -> Result<T, ReadError> {
         let bytes = self.bytes(file, Document::LIMIT_BYTES as u64)?;
-        serde_json::from_slice(&bytes).map_err(|source| ReadError::Json { file: file.to_owned(), source })
+        strict::from_slice(&bytes).map_err(|source| ReadError::Json { file: file.to_owned(), source })
     }
 
     fn blob(&self, descriptor: &Descriptor, limit_bytes: u64) -> Result<Vec<u8>, ReadError> {
         let file = blob_file(&descriptor.digest);
         let bytes = self.bytes(&file, limit_bytes)?;
+        let actual_bytes = bytes.len() as u64;
+        if actual_bytes != descriptor.size {
+            return Err(ReadError::Size { file, expected_bytes: descriptor.size, actual_bytes });
+        }
         check_digest(&file, &bytes, &descriptor.digest)?;
         Ok(bytes)
     }
 
+    /// `index.json`, which is an index and nothing else.
+    fn index(&self) -> Result<Index, ReadError> {
+        let file = "index.json".to_owned();
+        let bytes = self.bytes(&file, Document::LIMIT_BYTES as u64)?;
+        match Document::parse(&bytes, "") {
+            Ok(Document::Index(index)) => Ok(index),
+            Ok(Document::Manifest(_)) => {
+                let (found, announced) = ("an image manifest".to_owned(), "an index".to_owned());
+                Err(ReadError::Document { file, source: DocumentError::WrongType { found, announced } })
+            }
+            Err(source) => Err(ReadError::Document { file, source }),
+        }
+    }
+
     fn layout(&self) -> Result<Vec<FoundImage>, ReadError> {
-        let index: Index = self.json("index.json")?;
+        let index = self.index()?;
         let mut images: Vec<FoundImage> = Vec::new();
         for descriptor in index.manifests {
             let (name, tag) = names_of(&descriptor);
@@ -362,9 +398,12 @@ impl Reader<'_> {
                 diff_id: diff_id.clone(),
             })
             .collect();
-        let names = entry.repo_tags.unwrap_or_default();
+        let names = entry.repo_tags.unwrap_or_default().into_iter().map(|name| match name.parse() {
+            Ok(reference) => Ok(reference),
+            Err(source) => Err(ReadError::Name { name, source }),
+        });
         let mut image = FoundImage {
-            names: names.iter().filter_map(|name| name.parse().ok()).collect(),
+            names: names.collect::<Result<_, _>>()?,
             tag: None,
             target: None,
             manifests: Vec::new(),
@@ -381,7 +420,7 @@ impl Reader<'_> {
 }
 
 fn parse_config(file: &str, bytes: &[u8]) -> Result<ImageConfig, ReadError> {
-    serde_json::from_slice(bytes).map_err(|source| ReadError::Json { file: file.to_owned(), source })
+    strict::from_slice(bytes).map_err(|source| ReadError::Json { file: file.to_owned(), source })
 }
 
 fn check_count(config: &ImageConfig, actual: usize) -> Result<(), ReadError> {

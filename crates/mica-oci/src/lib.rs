@@ -11,6 +11,7 @@ mod manifest;
 pub mod media_type;
 mod platform;
 mod reference;
+pub mod strict;
 
 pub use config::{ContainerConfig, DEFAULT_PATH, Healthcheck, History, ImageConfig, RootFs};
 pub use descriptor::Descriptor;

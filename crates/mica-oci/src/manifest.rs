@@ -160,7 +160,7 @@ impl Document {
         if bytes.len() > Self::LIMIT_BYTES {
             return Err(DocumentError::TooLarge(bytes.len()));
         }
-        let keys: Map<String, Value> = serde_json::from_slice(bytes).map_err(DocumentError::Json)?;
+        let keys: Map<String, Value> = crate::strict::from_slice(bytes).map_err(DocumentError::Json)?;
         let index = keys.contains_key("manifests");
         let manifest = keys.contains_key("layers") || keys.contains_key("config");
         if let Some(found) = keys.get("mediaType").and_then(Value::as_str)

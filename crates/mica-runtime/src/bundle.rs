@@ -133,7 +133,11 @@ fn rlimits(plan: &Plan) -> Vec<Value> {
         let name = format!("RLIMIT_{}", ulimit.name.to_ascii_uppercase());
         json!({"type": name, "soft": limit(ulimit.soft), "hard": limit(ulimit.hard)})
     };
-    plan.ulimits.iter().map(rlimit).collect()
+    // As in our own executor: no core files unless asked for, and what the caller may have at most stays.
+    let core = rustix::process::getrlimit(rustix::process::Resource::Core).maximum;
+    let core = json!({"type": "RLIMIT_CORE", "soft": 0, "hard": limit(core)});
+    let asked = plan.ulimits.iter().any(|ulimit| ulimit.name == "core");
+    plan.ulimits.iter().map(rlimit).chain((!asked).then_some(core)).collect()
 }
 
 fn standard_mounts(plan: &Plan) -> Vec<Value> {

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 
 use mica_sys::root::{MountpointKind, Root};
+use rustix::fs::FileType;
 
 use crate::bundle::write_bundle;
 use crate::error::RuntimeError;
@@ -36,6 +37,8 @@ impl External {
         // Beside the root file system: on the same private run directory, and as short-lived.
         let bundle = plan.rootfs.with_file_name(format!("bundle-{}", plan.id));
         let failed = |source| RuntimeError::Bundle { path: bundle.clone(), source };
+        // In memory: the plan's files may be secrets. Gone with our mount namespace, whatever happens to us.
+        make_in_memory(&bundle).map_err(failed)?;
         write_bundle(plan, &bundle)?;
         let stubs = mountpoints(plan).map_err(failed)?;
         let child = Command::new(program)
@@ -65,6 +68,7 @@ impl External {
     fn clear(&mut self) {
         // Cleanup goes on whatever happens; what is left is in the run directory.
         self.stubs.remove();
+        let _ = mica_sys::mount::detach(&self.bundle);
         let _ = fs::remove_dir_all(&self.bundle);
     }
 }
@@ -80,11 +84,32 @@ impl Drop for External {
     }
 }
 
+/// Makes a directory that only we may enter, and whose files are never on a disk.
+fn make_in_memory(directory: &Path) -> std::io::Result<()> {
+    fs::create_dir(directory)?;
+    let tmpfs = mica_sys::mount::tmpfs(None, 0o700)?;
+    mica_sys::mount::attach_path(std::os::fd::AsFd::as_fd(&tmpfs), directory)
+}
+
+/// Runtimes make device links by path while the host is still in sight: through a link of the image they would be made
+/// on the host (seen with runc 1.1.5).
+fn refuse_other_than_directory(root: &Root, name: &str) -> std::io::Result<()> {
+    match root.lstat(name.as_bytes()) {
+        Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Directory => Ok(()),
+        Ok(_) => {
+            Err(std::io::Error::other(format!("the image has something else than a directory at /{name}")))
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
 /// Makes the mountpoints the runtime would make and leave behind.
 fn mountpoints(plan: &Plan) -> std::io::Result<Stubs> {
     let root = Root::open(&plan.rootfs)?;
     let mut stubs = Stubs::default();
     for name in ["proc", "dev", "sys"] {
+        refuse_other_than_directory(&root, name)?;
         stubs.ensure(&root, name.as_bytes(), MountpointKind::Directory)?;
     }
     let files = [("etc/hosts", &plan.hosts_file), ("etc/resolv.conf", &plan.resolv_conf)];

@@ -105,7 +105,11 @@ impl Mica {
 
     /// A command that has not been started: no input, a small environment, its own process group.
     pub fn command<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Command {
-        let mut command = Command::new(&self.binary);
+        self.command_of(&self.binary, arguments)
+    }
+
+    fn command_of<S: AsRef<OsStr>>(&self, program: &Path, arguments: impl IntoIterator<Item = S>) -> Command {
+        let mut command = Command::new(program);
         let directory = self.directory.path();
         command
             .args(arguments)
@@ -132,6 +136,16 @@ impl Mica {
     #[track_caller]
     pub fn run<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Output {
         self.spawn(arguments).wait()
+    }
+
+    /// Runs another program to its end, as the user and in the environment that mica gets: one that starts mica.
+    #[track_caller]
+    pub fn run_program<S: AsRef<OsStr>>(
+        &self,
+        program: &Path,
+        arguments: impl IntoIterator<Item = S>,
+    ) -> Output {
+        Running::start(&mut self.command_of(program, arguments), None).wait()
     }
 
     /// Runs a command that reads `input`.

@@ -1,5 +1,6 @@
 //! Where text goes: standard output and standard error. A reader that went away ends the command in silence.
 
+use std::borrow::Cow;
 use std::io::{self, IsTerminal, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -41,20 +42,20 @@ impl Out {
         self.terminal
     }
 
-    /// Writes text as it is.
+    /// Writes text, of which parts may be a stranger's: see [`printable`].
     ///
     /// # Errors
     /// [`Failure::ReaderGone`] or [`Failure::Output`].
     pub(crate) fn text(&self, text: &str) -> Result<(), Failure> {
-        self.bytes(text.as_bytes())
+        self.bytes(printable(text).as_bytes())
     }
 
-    /// Writes a line.
+    /// Writes a line, as [`Out::text`].
     ///
     /// # Errors
     /// [`Failure::ReaderGone`] or [`Failure::Output`].
     pub(crate) fn line(&self, line: &str) -> Result<(), Failure> {
-        self.bytes(format!("{line}\n").as_bytes())
+        self.text(&format!("{line}\n"))
     }
 
     /// Writes bytes as they are.
@@ -73,6 +74,23 @@ impl Out {
         // A thread that panicked while printing leaves at worst half a line.
         self.writer.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// A text in which nothing steers a terminal (security.md row 28): control characters but line ends and tabs are
+/// written as `\x1b`. Names, labels and histories of images are anybody's.
+pub(crate) fn printable(text: &str) -> Cow<'_, str> {
+    let steers = |c: char| c.is_control() && !matches!(c, '\n' | '\t');
+    if !text.contains(steers) {
+        return Cow::Borrowed(text);
+    }
+    let mut out = String::with_capacity(text.len() + 16);
+    for c in text.chars() {
+        match steers(c) {
+            true => out.push_str(&format!("\\x{:02x}", u32::from(c))),
+            false => out.push(c),
+        }
+    }
+    Cow::Owned(out)
 }
 
 /// A copy of standard input's descriptor.
@@ -97,4 +115,15 @@ pub(crate) fn stdout_fd() -> io::Result<OwnedFd> {
 /// Out of descriptors, or standard error is closed.
 pub(crate) fn stderr_fd() -> io::Result<OwnedFd> {
     io::stderr().as_fd().try_clone_to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn control_characters_are_shown_and_not_sent() {
+        assert_eq!(printable("a\x1b[31m\u{9b}b\r\n\tc"), "a\\x1b[31m\\x9bb\\x0d\n\tc");
+        assert!(matches!(printable("plain ü"), Cow::Borrowed(_)));
+    }
 }

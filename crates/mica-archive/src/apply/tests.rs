@@ -373,7 +373,7 @@ fn limits_are_kept() {
     let result = Place::new().apply_with(&two, &with(|limits| limits.entries = 1));
     assert_eq!(exceeded(result), "number of entries of the layer");
     let result = Place::new().apply_with(&two, &with(|limits| limits.layer_bytes = 515));
-    assert_eq!(exceeded(result), "size of the layer (--max-layer-size)");
+    assert_eq!(exceeded(result), "size of the layer");
     let attribute = TarBytes::default().pax(&[(b"SCHILY.xattr.user.a", &[b'x'; 65537])]).file("a", b"").end();
     assert_eq!(exceeded(Place::new().apply(&attribute)), "size of an extended attribute");
     let header = TarBytes::default().header(b"x", b'x', 256 << 20, |_| {}).end();

@@ -213,7 +213,8 @@ impl<R: BufRead, L: Literals> TarReader<R, L> {
                     continue;
                 }
                 b'g' => {
-                    self.extended(&block)?;
+                    let records = self.extended(&block)?;
+                    check_global(&records)?;
                     continue;
                 }
                 b'L' => &mut ahead.long_name,
@@ -298,7 +299,7 @@ impl<R: BufRead, L: Literals> TarReader<R, L> {
         }
         self.literals.literal(&block);
         self.position += BLOCK_BYTES as u64;
-        LimitExceeded::check("size of the layer (--max-layer-size)", self.position, self.limits.layer_bytes)?;
+        LimitExceeded::check("size of the layer", self.position, self.limits.layer_bytes)?;
         Ok(Some(block))
     }
 
@@ -336,11 +337,7 @@ impl<R: BufRead, L: Literals> TarReader<R, L> {
                 return Ok(());
             }
             self.pass(length as u64)?;
-            LimitExceeded::check(
-                "size of the layer (--max-layer-size)",
-                self.position,
-                self.limits.layer_bytes,
-            )?;
+            LimitExceeded::check("size of the layer", self.position, self.limits.layer_bytes)?;
         }
     }
 
@@ -415,7 +412,8 @@ impl<R: BufRead, L: Literals> TarReader<R, L> {
         let link = link.unwrap_or_else(|| until_nul(&block[field::LINK]).to_vec());
         for (what, length) in [("length of a path", name.len()), ("length of a link target", link.len())] {
             // A marker's prefix comes on top of the longest path.
-            LimitExceeded::check(what, length as u64, self.limits.path_bytes + 6)?;
+            let without_prefix = (length as u64).saturating_sub(6);
+            LimitExceeded::check(what, without_prefix, self.limits.path_bytes)?;
         }
         let owner = |from_pax: Option<u64>, slot| -> Result<u32, TarError> {
             let value =
@@ -476,7 +474,7 @@ impl<R: BufRead, L: Literals> TarReader<R, L> {
         self.data.check(size, self.stored_left)?;
         self.logical_bytes = self.logical_bytes.saturating_add(size);
         let asked = self.logical_bytes.max(self.position.saturating_add(stored));
-        LimitExceeded::check("size of the layer (--max-layer-size)", asked, self.limits.layer_bytes)?;
+        LimitExceeded::check("size of the layer", asked, self.limits.layer_bytes)?;
         Ok(size)
     }
 
@@ -523,6 +521,17 @@ fn fill<R: BufRead>(source: &mut R) -> Result<&[u8], TarError> {
     }
     // The borrow of the first call cannot leave the loop; the second one only looks at the buffer.
     Ok(source.fill_buf()?)
+}
+
+/// A global header may say what it likes, but not how long the next member is: some readers believe it, some do not.
+fn check_global(records: &[u8]) -> Result<(), TarError> {
+    for record in pax::records(records) {
+        let (keyword, _) = record.ok_or(TarError::Malformed("PAX record"))?;
+        if keyword == b"size" {
+            return Err(TarError::Malformed("global header: it has a size"));
+        }
+    }
+    Ok(())
 }
 
 /// One name of two sources: if both speak they have to agree, because readers differ in whom they believe.

@@ -53,7 +53,9 @@ impl Control {
         // Left over from a process that was killed.
         let _ = std::fs::remove_file(directory.join(SOCKET));
         let (_open, path) = short_path(directory)?;
-        let listener = UnixListener::bind(path)?;
+        let listener = UnixListener::bind(&path)?;
+        // The directory is ours alone; a socket says so for itself.
+        std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
         listener.set_nonblocking(true)?;
         Ok(Self { listener, pauses: Vec::new() })
     }

@@ -29,7 +29,11 @@ impl Verb for DiffArgs {
             out.extend(&change.path);
             out.push(b'\n');
         }
-        cx.out.bytes(&out)?;
+        match cx.out.is_terminal() {
+            true => cx.out.text(&String::from_utf8_lossy(&out))?,
+            // Programs that read names want their bytes.
+            false => cx.out.bytes(&out)?,
+        }
         Ok(Status::default())
     }
 }

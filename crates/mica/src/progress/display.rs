@@ -160,7 +160,8 @@ fn drive(receiver: &Receiver<Event>, out: &Out, renderer: &mut dyn Renderer) -> 
 /// A reader that went away does not stop a build.
 fn write(out: &Out, text: &str) {
     if !text.is_empty() {
-        let _unheard = out.text(text);
+        // What the display writes itself moves the cursor; strangers' texts in it are cleaned where they come in.
+        let _unheard = out.bytes(text.as_bytes());
     }
 }
 

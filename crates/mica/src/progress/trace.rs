@@ -5,6 +5,8 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use mica_api::{Event, LogStream, StatusUpdate, Timestamp, VertexUpdate};
 use mica_oci::Digest;
 
+use crate::output::printable;
+
 /// Lines of a vertex that are kept for the failure tail (build.md S4).
 const TAIL_LINES: usize = 10;
 
@@ -97,10 +99,15 @@ impl Vertex {
     /// Cuts what a step printed into lines. Both streams share the vertex, but not their unfinished lines.
     fn log(&mut self, stream: LogStream, data: &[u8], at: Timestamp) {
         let which = usize::from(stream == LogStream::Stderr);
-        self.partial[which].extend_from_slice(data);
-        while let Some(end) = self.partial[which].iter().position(|byte| *byte == b'\n') {
-            let line: Vec<u8> = self.partial[which].drain(..=end).collect();
-            self.line(&line[..end], at);
+        for piece in data.split_inclusive(|byte| *byte == b'\n') {
+            let mut line = std::mem::take(&mut self.partial[which]);
+            line.extend_from_slice(piece);
+            match line.strip_suffix(b"\n") {
+                Some(whole) => self.line(whole, at),
+                // A step that never ends its line must not fill the memory.
+                None if line.len() >= LINE_BYTES => self.line(&line, at),
+                None => self.partial[which] = line,
+            }
         }
     }
 
@@ -124,6 +131,9 @@ impl Vertex {
         self.note_news(at);
     }
 }
+
+/// A longer line is shown in several.
+const LINE_BYTES: usize = 64 << 10;
 
 fn push_bounded(lines: &mut VecDeque<String>, line: String) {
     if lines.len() == TAIL_LINES {
@@ -171,11 +181,11 @@ impl Trace {
             self.vertices.len() - 1
         });
         let vertex = &mut self.vertices[index];
-        vertex.name.clone_from(&update.name);
+        vertex.name = printable(&update.name).into_owned();
         vertex.started = update.started.or(vertex.started);
         vertex.completed = update.completed;
         vertex.cached = update.cached;
-        vertex.error.clone_from(&update.error);
+        vertex.error = update.error.as_deref().map(|error| printable(error).into_owned());
         if let Some(at) = update.completed {
             vertex.flush(at);
         }
@@ -205,6 +215,7 @@ impl Trace {
         if let Some(line) = line {
             short.push_str(&format!(" (line {line})"));
         }
+        short = printable(&short).into_owned();
         let reader = self.vertices.iter().position(|vertex| vertex.name.contains("load build definition"));
         if let Some(index) = reader {
             self.vertices[index].fresh_warnings.push(short.clone());

@@ -73,7 +73,7 @@ fn links_and_directories_have_no_data_whatever_they_say() {
 fn global_headers_name_nothing() {
     let mut records = pax::Records::default();
     records.add(b"path", b"smuggled");
-    records.add(b"size", b"99999");
+    records.add(b"comment", b"99999");
     let bytes = records.finish();
     let tar =
         TarBytes::default().header(b"g", b'g', bytes.len() as u64, |_| {}).data(&bytes).file("a", b"1").end();
@@ -89,6 +89,11 @@ fn what_readers_read_differently_is_refused() {
     malformed(TarBytes::default().header(b"x", b'x', 8, |_| {}).data(b"9 path=x").file("a", b""));
     malformed(TarBytes::default().pax(&[(b"size", b"-1")]).file("a", b""));
     malformed(TarBytes::default().pax(&[(b"size", b"18446744073709551615")]).file("a", b""));
+    let mut global = pax::Records::default();
+    global.add(b"size", b"512");
+    let global = global.finish();
+    let header = TarBytes::default().header(b"g", b'g', global.len() as u64, |_| {}).data(&global);
+    malformed(header.file("a", b"").file("b", b""));
     malformed(TarBytes::default().pax(&[(b"path", b"a\0b")]).file("a", b""));
     malformed(TarBytes::default().pax(&[(b"mtime", b"nan")]).file("a", b""));
     malformed(TarBytes::default().pax(&[(b"uid", b"4294967295")]).file("a", b""));

@@ -223,7 +223,7 @@ fn build(cx: &Cx, mode: Mode, request: BuildRequest) -> Result<BuildReply, Failu
             let excerpt = error.excerpt.as_deref().unwrap_or_default();
             // An engine that gathered the logs itself has put them into the excerpt.
             if error.class != Class::Cancelled && !excerpt.starts_with("------") {
-                cx.err.text(&summary.failures)?;
+                cx.err.bytes(summary.failures.as_bytes())?;
             }
             Err(Failure::Build(Box::new(error)))
         }
