@@ -8,6 +8,8 @@ use std::sync::OnceLock;
 
 use mica_testkit::{Mica, User, needs_root, peer};
 
+use crate::Disk;
+
 const BUSYBOX: &str = "/usr/bin/busybox";
 
 /// What turns the packed busybox into an image with a shell and users.
@@ -92,9 +94,27 @@ pub fn with_base() -> Option<Mica> {
     }
     peer::busybox()?;
     let mica = Mica::new();
-    let copied = Command::new("cp").arg("-a").arg(&template().store).arg(mica.root()).status();
-    assert!(copied.is_ok_and(|status| status.success()), "the template store is copied");
+    copy_store(&template().store, &mica.root());
     Some(mica)
+}
+
+/// A store on this disk that holds the image `base`, or a counted skip: it needs busybox.
+#[track_caller]
+pub fn with_base_on(disk: &Disk) -> Option<Mica> {
+    peer::busybox()?;
+    let mica = Mica::new().root_at(disk.path().join("root"));
+    copy_store(&template().store, &mica.root());
+    // A power cut must find what a store on a real disk would have had for long.
+    let root = File::open(mica.root()).expect("our own copy");
+    rustix::fs::syncfs(&root).expect("a disk that takes it");
+    Some(mica)
+}
+
+/// Copies a store that nobody uses.
+#[track_caller]
+pub fn copy_store(from: &Path, to: &Path) {
+    let copied = Command::new("cp").args(["-a", "--reflink=auto"]).arg(from).arg(to).status();
+    assert!(copied.is_ok_and(|status| status.success()), "{} is copied", from.display());
 }
 
 /// A store of another user that holds the image `base`: loaded, because ids differ.

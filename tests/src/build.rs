@@ -150,7 +150,7 @@ impl Built<'_> {
     /// Whether the step whose title contains this text came from the cache.
     #[track_caller]
     pub fn cached(&self, title: &str) -> bool {
-        step_was_cached(&self.output, title)
+        step_was_cached(&self.output.stderr_text(), title)
     }
 }
 
@@ -162,9 +162,11 @@ fn stored_blob(root: &Path, digest: &str) -> Vec<u8> {
 }
 
 /// Whether plain progress shows the step as `CACHED`.
+///
+/// # Panics
+/// If there is no such step.
 #[track_caller]
-fn step_was_cached(output: &Output, title: &str) -> bool {
-    let text = output.stderr_text();
+pub fn step_was_cached(text: &str, title: &str) -> bool {
     let line = text
         .lines()
         .find(|line| line.starts_with('#') && line.contains("] ") && line.contains(title))

@@ -6,6 +6,8 @@
 mod base;
 mod build;
 mod canary;
+mod disk;
+mod fault;
 mod image;
 mod native;
 mod tar;
@@ -13,9 +15,11 @@ mod tree;
 mod users;
 mod web;
 
-pub use base::{empty, with_base, with_base_as};
-pub use build::{Build, Built};
+pub use base::{copy_store, empty, with_base, with_base_as, with_base_on};
+pub use build::{Build, Built, step_was_cached};
 pub use canary::{Canary, SECRET};
+pub use disk::Disk;
+pub use fault::{Watched, explained, has_strace, nothing_runs, until_shown};
 pub use image::{ImageArchive, descriptor};
 pub use native::{compile, measured};
 pub use tar::{Member, TarMaker};

@@ -56,7 +56,12 @@ pub trait Engine: Send + Sync {
     /// Removes names, and images that no name is left for.
     fn remove_image(&self, request: RemoveImage) -> Result<Vec<RemovedImage>>;
     /// Removes images by policy.
-    fn prune_images(&self, request: PruneImages, cancel: &Cancel) -> Result<PruneReport>;
+    fn prune_images(
+        &self,
+        request: PruneImages,
+        cancel: &Cancel,
+        events: &dyn EventSink,
+    ) -> Result<PruneReport>;
 
     /// Writes images as an archive.
     fn save(&self, request: SaveImages, cancel: &Cancel) -> Result<()>;
@@ -100,11 +105,21 @@ pub trait Engine: Send + Sync {
     /// What the store uses, and how much of it could be freed.
     fn disk_usage(&self) -> Result<DiskUsage>;
     /// Removes cache records by policy.
-    fn prune_cache(&self, request: PruneCache, cancel: &Cancel) -> Result<PruneReport>;
+    fn prune_cache(
+        &self,
+        request: PruneCache,
+        cancel: &Cancel,
+        events: &dyn EventSink,
+    ) -> Result<PruneReport>;
     /// Removes everything unused.
-    fn prune_system(&self, request: SystemPrune, cancel: &Cancel) -> Result<PruneReport>;
+    fn prune_system(
+        &self,
+        request: SystemPrune,
+        cancel: &Cancel,
+        events: &dyn EventSink,
+    ) -> Result<PruneReport>;
     /// Frees what nothing needs; names and cache records stay.
-    fn collect(&self, cancel: &Cancel) -> Result<PruneReport>;
+    fn collect(&self, cancel: &Cancel, events: &dyn EventSink) -> Result<PruneReport>;
     /// Verifies the store, and repairs it if asked.
     fn check(&self, repair: bool, cancel: &Cancel) -> Result<CheckReport>;
 }

@@ -3,7 +3,7 @@
 //! Runs in the single-threaded prologue of `main`: a user namespace can only be made by a process without threads.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use mica_api::{Class, Error};
 use mica_store::{DriverKind, Flavour, IdMap, Store};
@@ -112,13 +112,34 @@ pub(crate) fn open_store(
         let expected = flavour_of(mode, flavour.driver);
         return Ok(Store::open(root, &expected)?);
     }
+    Ok(Store::open(root, &flavour_of(mode, best_driver(mode, overlay_works)))?)
+}
+
+/// Repairs what keeps the store of this mode from being opened; answers what was replaced. Makes no store.
+///
+/// # Errors
+/// When it belongs to another kind of process, or cannot be repaired.
+pub(crate) fn repair_store(
+    root: &Path,
+    mode: &Mode,
+    overlay_works: impl FnOnce(bool) -> bool,
+) -> Result<Vec<PathBuf>, Error> {
+    let driver = match Store::flavour_at(root) {
+        Ok(None) => return Ok(Vec::new()),
+        Ok(Some(flavour)) => flavour.driver,
+        // What kind of store it was is in the metadata too, which then have the last word.
+        Err(_) => best_driver(mode, overlay_works),
+    };
+    Ok(mica_store::repair_unopenable(root, &flavour_of(mode, driver))?)
+}
+
+fn best_driver(mode: &Mode, overlay_works: impl FnOnce(bool) -> bool) -> DriverKind {
     let user = mode.ids != IdMode::Root;
-    let driver = match (overlay_works(user), user) {
+    match (overlay_works(user), user) {
         (true, false) => DriverKind::OverlayTrusted,
         (true, true) => DriverKind::OverlayUser,
         (false, _) => DriverKind::Copy,
-    };
-    Ok(Store::open(root, &flavour_of(mode, driver))?)
+    }
 }
 
 fn flavour_of(mode: &Mode, driver: DriverKind) -> Flavour {

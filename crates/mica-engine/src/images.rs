@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use mica_api::{
-    Cancel, Class, Error, GraphDriver, HistoryEntry, ImageDetails, ImageFilter, ImageMetadata, ImageSummary,
-    ListImages, PruneImages, PruneReport, RemoveImage, RemovedImage, Result, RootFsDetails, Timestamp,
+    Cancel, Class, Error, EventSink, GraphDriver, HistoryEntry, ImageDetails, ImageFilter, ImageMetadata,
+    ImageSummary, ListImages, PruneImages, PruneReport, RemoveImage, RemovedImage, Result, RootFsDetails,
+    Timestamp,
 };
 use mica_oci::{DiffId, Digest, Document, ImageConfig, ImageId, Manifest, Platform, Reference};
 use mica_store::{
@@ -12,10 +13,10 @@ use mica_store::{
     Removed, StoreError,
 };
 
-use crate::LocalEngine;
 use crate::glob::matches_reference;
 use crate::system::prune_report;
 use crate::times::rfc3339;
+use crate::LocalEngine;
 
 /// The most bytes an image config may have (security.md section 5).
 const CONFIG_LIMIT_BYTES: u64 = 8 << 20;
@@ -418,18 +419,26 @@ pub(crate) fn lines_of(untagged: &[Reference], deleted: Option<(ImageId, Vec<Dif
 }
 
 /// `image prune`.
-pub(crate) fn prune(engine: &LocalEngine, request: &PruneImages, cancel: &Cancel) -> Result<PruneReport> {
-    let store = engine.store();
+pub(crate) fn prune(
+    engine: &LocalEngine,
+    request: &PruneImages,
+    cancel: &Cancel,
+    events: &dyn EventSink,
+) -> Result<PruneReport> {
     let conditions = Conditions::new(engine, &request.filters)?;
     let mut chosen = BTreeSet::new();
-    for record in store.images()? {
+    for record in engine.store().images()? {
         cancel.check()?;
-        if conditions.hold(engine, &record)? {
-            chosen.insert(record.target.digest);
+        match conditions.hold(engine, &record) {
+            Ok(true) => drop(chosen.insert(record.target.digest)),
+            Ok(false) => {}
+            // Somebody else has just removed it.
+            Err(error) if error.class == Class::NotFound => {}
+            Err(error) => return Err(error),
         }
     }
     // One transaction that decides again: a name or a container that came meanwhile keeps its image.
     let images = if request.all { UnneededImages::Unused } else { UnneededImages::Dangling };
     let collection = GcRequest { images, only_images: Some(chosen), ..GcRequest::default() };
-    Ok(prune_report(store.collect(&collection)?))
+    Ok(prune_report(engine.collect_in_turn(&collection, cancel, events)?))
 }

@@ -1,6 +1,6 @@
 //! [`LocalEngine`]: one process, one store.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use mica_api::{
@@ -19,7 +19,7 @@ use mica_snapshot::{Copy, Driver, Overlay};
 use mica_store::{DriverKind, Store};
 use mica_sys::namespace::IdMode;
 
-use crate::entry::{Mode, open_store};
+use crate::entry::{Mode, open_store, repair_store};
 use crate::{containers, images, pack, system, transfer};
 
 /// The engine that works in this process.
@@ -31,6 +31,14 @@ pub struct LocalEngine {
 }
 
 impl LocalEngine {
+    /// Makes a store that cannot be opened usable again; answers what was replaced, usually nothing.
+    ///
+    /// # Errors
+    /// Its damage is of a kind that cannot be repaired, or it belongs to another kind of process.
+    pub fn repair(root: &Path, mode: &Mode) -> Result<Vec<PathBuf>> {
+        repair_store(root, mode, |user| mica_snapshot::overlay_works(root, user))
+    }
+
     /// Opens the store at `root` and the tools that go with it.
     ///
     /// # Errors
@@ -87,8 +95,13 @@ impl Engine for LocalEngine {
         images::remove(self, &request)
     }
 
-    fn prune_images(&self, request: PruneImages, cancel: &Cancel) -> Result<PruneReport> {
-        images::prune(self, &request, cancel)
+    fn prune_images(
+        &self,
+        request: PruneImages,
+        cancel: &Cancel,
+        events: &dyn EventSink,
+    ) -> Result<PruneReport> {
+        images::prune(self, &request, cancel, events)
     }
 
     fn save(&self, request: SaveImages, cancel: &Cancel) -> Result<()> {
@@ -164,16 +177,26 @@ impl Engine for LocalEngine {
         system::disk_usage(self)
     }
 
-    fn prune_cache(&self, request: PruneCache, cancel: &Cancel) -> Result<PruneReport> {
-        system::prune_cache(self, &request, cancel)
+    fn prune_cache(
+        &self,
+        request: PruneCache,
+        cancel: &Cancel,
+        events: &dyn EventSink,
+    ) -> Result<PruneReport> {
+        system::prune_cache(self, &request, cancel, events)
     }
 
-    fn prune_system(&self, request: SystemPrune, cancel: &Cancel) -> Result<PruneReport> {
-        system::prune(self, &request, cancel)
+    fn prune_system(
+        &self,
+        request: SystemPrune,
+        cancel: &Cancel,
+        events: &dyn EventSink,
+    ) -> Result<PruneReport> {
+        system::prune(self, &request, cancel, events)
     }
 
-    fn collect(&self, cancel: &Cancel) -> Result<PruneReport> {
-        system::collect(self, cancel)
+    fn collect(&self, cancel: &Cancel, events: &dyn EventSink) -> Result<PruneReport> {
+        system::collect(self, cancel, events)
     }
 
     fn check(&self, repair: bool, cancel: &Cancel) -> Result<CheckReport> {

@@ -4,9 +4,9 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use mica_api::{
-    CacheEntry, Cancel, CheckFinding, CheckReport, ContainerState, DiskUsage, ListContainers, PruneCache,
-    PruneContainers, PruneReport, RemovedImage, Result, SystemInfo, SystemPrune, Timestamp, UsageRow,
-    VersionInfo,
+    CacheEntry, Cancel, CheckFinding, CheckReport, ContainerState, DiskUsage, Event, EventSink,
+    ListContainers, PruneCache, PruneContainers, PruneReport, RemovedImage, Result, SystemInfo, SystemPrune,
+    Timestamp, UsageRow, VersionInfo,
 };
 use mica_oci::Platform;
 use mica_store::{
@@ -22,6 +22,11 @@ const API_VERSION: &str = "1.51";
 /// How long a collection after a removal may take; the rest is left to the next one.
 const COLLECT_BUDGET: Duration = Duration::from_secs(10);
 
+/// How long a collection waits for one that another process is doing.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// How often it looks whether that has ended.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+
 /// How many journals are kept: the newest ones.
 const JOURNALS_KEPT: usize = 100;
 
@@ -36,6 +41,36 @@ fn trim_journals(engine: &LocalEngine) -> Result<()> {
 }
 
 impl LocalEngine {
+    /// Collects; while another process does, waits, saying so.
+    ///
+    /// Another collection may have begun before what this one is to remove was given up, so it is no substitute.
+    ///
+    /// # Errors
+    /// The other process goes on for longer than [`PATIENCE`], for example because it is stopped; the caller gave up.
+    pub(crate) fn collect_in_turn(
+        &self,
+        request: &GcRequest,
+        cancel: &Cancel,
+        events: &dyn EventSink,
+    ) -> Result<GcReport> {
+        let began = Instant::now();
+        let mut said = false;
+        loop {
+            match self.store().collect(request) {
+                Err(GcError::Busy { holder }) if began.elapsed() < PATIENCE => {
+                    if !said && began.elapsed() > Duration::from_secs(1) {
+                        let who = holder.map_or("another process".into(), |pid| format!("process {pid}"));
+                        events.event(Event::Notice(format!("waiting for {who}, which is collecting")));
+                        said = true;
+                    }
+                }
+                outcome => return Ok(outcome?),
+            }
+            cancel.check()?;
+            std::thread::sleep(LOOK_AGAIN);
+        }
+    }
+
     /// Frees what nothing needs any more. Another process that is just doing so is as good.
     pub(crate) fn collect_unreferenced(&self) -> Result<u64> {
         let request = GcRequest { deadline: Some(Instant::now() + COLLECT_BUDGET), ..GcRequest::default() };
@@ -217,6 +252,7 @@ pub(crate) fn prune_cache(
     engine: &LocalEngine,
     request: &PruneCache,
     cancel: &Cancel,
+    events: &dyn EventSink,
 ) -> Result<PruneReport> {
     cancel.check()?;
     let cache = mica_store::PruneCache {
@@ -225,29 +261,35 @@ pub(crate) fn prune_cache(
         keep_bytes: request.keep_bytes,
         mounts: request.unused_since.is_none() && request.keep_bytes.is_none(),
     };
-    let report = engine.store().collect(&GcRequest { cache: Some(cache), ..GcRequest::default() })?;
-    Ok(prune_report(report))
+    let request = GcRequest { cache: Some(cache), ..GcRequest::default() };
+    Ok(prune_report(engine.collect_in_turn(&request, cancel, events)?))
 }
 
 /// `system prune`.
-pub(crate) fn prune(engine: &LocalEngine, request: &SystemPrune, cancel: &Cancel) -> Result<PruneReport> {
+pub(crate) fn prune(
+    engine: &LocalEngine,
+    request: &SystemPrune,
+    cancel: &Cancel,
+    events: &dyn EventSink,
+) -> Result<PruneReport> {
     let containers = containers::prune(engine, &PruneContainers::default(), cancel)?;
     trim_journals(engine)?;
     let images = if request.all { PruneImages::Unused } else { PruneImages::Dangling };
     let cache = mica_store::PruneCache { mounts: request.all, ..mica_store::PruneCache::default() };
     let volumes = if request.volumes { PruneVolumes::Anonymous } else { PruneVolumes::None };
     let request = GcRequest { images, cache: Some(cache), volumes, ..GcRequest::default() };
-    let mut report = prune_report(engine.store().collect(&request)?);
+    let mut report = prune_report(engine.collect_in_turn(&request, cancel, events)?);
     report.containers = containers.containers;
     report.freed_bytes += containers.freed_bytes;
     Ok(report)
 }
 
 /// `system gc`.
-pub(crate) fn collect(engine: &LocalEngine, cancel: &Cancel) -> Result<PruneReport> {
+pub(crate) fn collect(engine: &LocalEngine, cancel: &Cancel, events: &dyn EventSink) -> Result<PruneReport> {
     cancel.check()?;
+    containers::bury_the_dead(engine)?;
     trim_journals(engine)?;
-    Ok(prune_report(engine.store().collect(&GcRequest::default())?))
+    Ok(prune_report(engine.collect_in_turn(&GcRequest::default(), cancel, events)?))
 }
 
 pub(crate) fn prune_report(report: GcReport) -> PruneReport {

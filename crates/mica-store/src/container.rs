@@ -120,6 +120,7 @@ impl Store {
 
     /// Removes a container that nobody changed since `seen` was read, with its files. Durable when it returns.
     pub fn remove_container(&self, seen: &ContainerRecord) -> Result<(), ContainerError> {
+        self.give_up_reserve();
         self.database().write(Strength::Full, |write| {
             let removed = write.sql(|sql| {
                 sql.prepare_cached("DELETE FROM containers WHERE id = ?1 AND revision = ?2")?

@@ -61,6 +61,7 @@ impl Store {
     /// Removes a name, and the image if it was its last one.
     pub fn untag(&self, name: &Reference, removal: Removal) -> Result<Removed, ImageError> {
         let query = name.familiar();
+        self.give_up_reserve();
         self.database().write(Strength::Full, |write| {
             let select = format!("{SELECT_NAMED} WHERE names.name = ?1");
             let image = write
@@ -87,6 +88,7 @@ impl Store {
 
     /// Removes an image with all its names.
     pub fn remove_image(&self, target: &Digest, removal: Removal) -> Result<Removed, ImageError> {
+        self.give_up_reserve();
         self.database().write(Strength::Full, |write| {
             let query = target.to_string();
             let select = format!("{SELECT_IMAGE} WHERE digest = ?1");

@@ -4,6 +4,7 @@
 //! <state>/                             0700
 //! ├── store.json                       schema and flavour; written last at creation, so its presence means "complete"
 //! ├── mica.db  mica.db-wal  mica.db-shm  metadata; opened by SQLite and nobody else
+//! ├── reserve                          blocks that removing on a full disk needs; made by a collection
 //! ├── content/
 //! │   ├── blobs/sha256/<64 hex>        0444; complete, verified, never changed (sha512 beside it)
 //! │   └── ingest/<lease>-<n>           0600; belongs to the lease in its name
@@ -39,6 +40,8 @@ pub mod names {
     pub const STORE_JSON: &str = "store.json";
     /// Metadata.
     pub const DATABASE: &str = "mica.db";
+    /// Room set aside for a full disk.
+    pub const RESERVE: &str = "reserve";
     /// What SQLite puts beside the metadata.
     pub const DATABASE_SIDE_FILES: [&str; 2] = ["mica.db-wal", "mica.db-shm"];
     /// Directories of the top level that hold one entry per object.
@@ -102,6 +105,11 @@ impl StateDir {
     /// The write-ahead log of the metadata.
     pub fn database_wal(&self) -> PathBuf {
         self.root.join(names::DATABASE_SIDE_FILES[0])
+    }
+
+    /// Room set aside for a full disk.
+    pub fn reserve(&self) -> PathBuf {
+        self.root.join(names::RESERVE)
     }
 
     /// The shared memory of the metadata's users.

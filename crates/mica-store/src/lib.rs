@@ -40,6 +40,7 @@ pub mod layout;
 mod lease;
 mod lock;
 mod migrate;
+mod reserve;
 mod store;
 mod volume;
 

@@ -60,6 +60,36 @@ impl SignalQueue {
     }
 }
 
+/// What is said when a bus error ends the process.
+static BUS_ERROR_TEXT: std::sync::OnceLock<&'static str> = std::sync::OnceLock::new();
+
+/// From now on a bus error ends the process with exit code 1 and a text on standard error.
+///
+/// SIGBUS is how Linux reports that a page of a mapped file could not be written or read: no block left for it, or a
+/// bad disk. The database's shared memory is such a file. Everything on disk is made for processes that are killed,
+/// so ending here is safe. Programs that are executed get the default action back.
+///
+/// # Errors
+/// Those of sigaction(2), which should not happen.
+pub fn explain_bus_errors(text: &'static str) -> io::Result<()> {
+    extern "C" fn end(_: libc::c_int) {
+        let text = BUS_ERROR_TEXT.get().copied().unwrap_or_default();
+        // SAFETY: both calls are async-signal-safe; the bytes are static.
+        unsafe {
+            libc::write(libc::STDERR_FILENO, text.as_ptr().cast(), text.len());
+            libc::_exit(1);
+        }
+    }
+    // Whoever was first has said what to say.
+    let _ = BUS_ERROR_TEXT.set(text);
+    // SAFETY: all-zero is a valid value of this plain C structure: no flags, an empty mask.
+    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+    action.sa_sigaction = end as extern "C" fn(libc::c_int) as libc::sighandler_t;
+    // SAFETY: reads an initialised structure; the handler is a function that never returns to what was interrupted.
+    crate::check(unsafe { libc::sigaction(libc::SIGBUS, &raw const action, std::ptr::null_mut()) }.into())?;
+    Ok(())
+}
+
 impl AsFd for SignalQueue {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()

@@ -23,6 +23,11 @@ impl Chance {
             u64::from(clock.subsec_nanos()) ^ clock.as_secs()
         });
         eprintln!("MICA_FAULT_SEED={seed}");
+        Self::of(seed)
+    }
+
+    /// Starts from a seed, for the threads of a test that has printed its own.
+    pub fn of(seed: u64) -> Self {
         Self { state: seed.wrapping_add(0x9e37_79b9_7f4a_7c15) | 1 }
     }
 

@@ -20,6 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(300);
 pub struct Mica {
     binary: PathBuf,
     directory: TempDir,
+    root: PathBuf,
     working_directory: PathBuf,
     user: Option<User>,
     environment: Vec<(OsString, OsString)>,
@@ -36,8 +37,8 @@ impl Mica {
         for name in ["home", "work", "run"] {
             std::fs::create_dir(directory.path().join(name)).expect("an empty directory");
         }
-        let working_directory = directory.path().join("work");
-        Self { binary: binary(), directory, working_directory, user: None, environment: Vec::new() }
+        let [working_directory, root] = ["work", "root"].map(|name| directory.path().join(name));
+        Self { binary: binary(), directory, root, working_directory, user: None, environment: Vec::new() }
     }
 
     /// The same as another user; the test has to run as root.
@@ -67,6 +68,13 @@ impl Mica {
         self
     }
 
+    /// Puts the store elsewhere, for example on a disk of its own.
+    #[must_use]
+    pub fn root_at(mut self, root: impl Into<PathBuf>) -> Self {
+        self.root = root.into();
+        self
+    }
+
     /// Another process's view: same binary and store, other working directory.
     #[must_use]
     pub fn working_directory(mut self, path: impl Into<PathBuf>) -> Self {
@@ -76,7 +84,7 @@ impl Mica {
 
     /// Where the store is (`MICA_ROOT`); it exists after the first command.
     pub fn root(&self) -> PathBuf {
-        self.directory.path().join("root")
+        self.root.clone()
     }
 
     /// An empty directory of the user's, the default working directory.
@@ -105,7 +113,23 @@ impl Mica {
 
     /// A command that has not been started: no input, a small environment, its own process group.
     pub fn command<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Command {
-        self.command_of(&self.binary, arguments)
+        self.command_under(&[], arguments)
+    }
+
+    /// The same, started by another program with arguments of its own: strace, prlimit.
+    pub fn command_under<S: AsRef<OsStr>>(
+        &self,
+        wrapper: &[&str],
+        arguments: impl IntoIterator<Item = S>,
+    ) -> Command {
+        match wrapper {
+            [] => self.command_of(&self.binary, arguments),
+            [program, options @ ..] => {
+                let options = options.iter().map(OsString::from).chain([self.binary.clone().into()]);
+                let arguments = arguments.into_iter().map(|argument| argument.as_ref().to_owned());
+                self.command_of(Path::new(program), options.chain(arguments))
+            }
+        }
     }
 
     fn command_of<S: AsRef<OsStr>>(&self, program: &Path, arguments: impl IntoIterator<Item = S>) -> Command {
@@ -157,6 +181,16 @@ impl Mica {
     ) -> Output {
         let mut command = self.command(arguments);
         Running::start(command.stdin(Stdio::piped()), Some(input.into())).wait()
+    }
+
+    /// Runs a command, started by another program, to its end.
+    #[track_caller]
+    pub fn run_under<S: AsRef<OsStr>>(
+        &self,
+        wrapper: &[&str],
+        arguments: impl IntoIterator<Item = S>,
+    ) -> Output {
+        Running::start(&mut self.command_under(wrapper, arguments), None).wait()
     }
 
     /// Starts a command.

@@ -70,7 +70,19 @@ impl Cx {
     /// # Errors
     /// It cannot be opened, or another one is asked for by `DOCKER_HOST` or a named context.
     pub(crate) fn engine(&self) -> Result<&dyn Engine, Failure> {
-        let engine = self.engine_with_signals()?;
+        self.watched_engine(false)
+    }
+
+    /// The engine, after repairing what keeps its store from being opened.
+    ///
+    /// # Errors
+    /// Those of [`Cx::engine`]; the store cannot be repaired.
+    pub(crate) fn repaired_engine(&self) -> Result<&dyn Engine, Failure> {
+        self.watched_engine(true)
+    }
+
+    fn watched_engine(&self, repair: bool) -> Result<&dyn Engine, Failure> {
+        let engine = self.open_engine(repair)?;
         self.watch.get_or_init(|| Watch::start(&self.cancel));
         Ok(engine)
     }
@@ -80,12 +92,16 @@ impl Cx {
     /// # Errors
     /// Those of [`Cx::engine`].
     pub(crate) fn engine_with_signals(&self) -> Result<&dyn Engine, Failure> {
+        self.open_engine(false)
+    }
+
+    fn open_engine(&self, repair: bool) -> Result<&dyn Engine, Failure> {
         if let Some(engine) = self.engine.get() {
             return Ok(engine.as_ref());
         }
         self.refuse_remote_engines()?;
         let (caller, proxies) = (self.environment.caller(), self.environment.proxies());
-        let engine = (self.open)(&EngineOptions { root: self.root(), caller, proxies })?;
+        let engine = (self.open)(&EngineOptions { root: self.root(), caller, proxies, repair })?;
         Ok(self.engine.get_or_init(|| engine).as_ref())
     }
 

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use mica_api::{Engine, Result};
 use mica_engine::{Caller, LocalEngine, Proxies, enter};
 
+use crate::output::Out;
+
 /// Where and how the engine works, from flags and environment.
 #[derive(Debug, Clone)]
 pub(crate) struct EngineOptions {
@@ -14,6 +16,8 @@ pub(crate) struct EngineOptions {
     pub caller: Caller,
     /// What web servers are asked through.
     pub proxies: Proxies,
+    /// Whether a store that cannot be opened is to be made usable first.
+    pub repair: bool,
 }
 
 /// Opens the engine. Called at most once, before this process has a second thread: namespaces are entered here.
@@ -22,5 +26,12 @@ pub(crate) struct EngineOptions {
 /// The store cannot be opened, or the namespaces cannot be made.
 pub(crate) fn engine(options: &EngineOptions) -> Result<Box<dyn Engine>> {
     let mode = enter(options.caller.clone())?;
+    if options.repair {
+        for path in LocalEngine::repair(&options.root, &mode)? {
+            // The repair is done, heard or not.
+            let _unheard =
+                Out::stderr().line(&format!("{}: replaced, because it was damaged", path.display()));
+        }
+    }
     Ok(Box::new(LocalEngine::open(&options.root, mode, env!("CARGO_PKG_VERSION"), options.proxies.clone())?))
 }

@@ -66,8 +66,14 @@ impl Failure {
                 _ => 125,
             },
             Self::Flag(_) | Self::Refused(_) => 125,
-            Self::ReaderGone => 0,
+            // What a shell shows for a program that SIGPIPE ended, as it ends docker's.
+            Self::ReaderGone => 141,
         })
+    }
+
+    /// The failure of an operation that writes to standard output: silence if nobody reads that any more.
+    pub(crate) fn of_stream(error: Error) -> Self {
+        if crate::output::reader_is_gone() { Self::ReaderGone } else { error.into() }
     }
 
     /// Whether somebody gave up.

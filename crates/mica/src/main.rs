@@ -25,6 +25,9 @@ use std::ffi::OsString;
 use std::path::Path;
 use std::process::ExitCode;
 
+/// What is said when a page of a mapped file cannot be had: in practice, the store's shared memory on a full disk.
+const BUS_ERROR: &str = "error: the store's disk is full, or failing\n  why: a page of a file could not be read or written (SIGBUS)\n hint: free space on the file system of the store\n";
+
 fn main() -> ExitCode {
     let mut args = std::env::args_os();
     let program = program_name(args.next().as_deref());
@@ -33,6 +36,8 @@ fn main() -> ExitCode {
     if args.first().is_some_and(|first| first == mica_runtime::HIDDEN_COMMAND) {
         return exit_code(mica_runtime::run_hidden());
     }
+    // If it is refused, such an error ends the process all the same, only without a word.
+    let _unexplained = mica_sys::signals::explain_bus_errors(BUS_ERROR);
     let mut cx = context::Cx::of_process(program, engine::engine);
     ExitCode::from(root::run(&mut cx, &args))
 }

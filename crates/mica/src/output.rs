@@ -5,6 +5,9 @@ use std::io::{self, IsTerminal, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use mica_api::{Event, EventSink};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
 use crate::failure::Failure;
 
 /// A stream of text, shared by the threads that print.
@@ -91,6 +94,27 @@ pub(crate) fn printable(text: &str) -> Cow<'_, str> {
         }
     }
     Cow::Owned(out)
+}
+
+/// Remarks of the engine, for commands that show no other progress.
+impl EventSink for Out {
+    fn event(&self, event: Event) {
+        if let Event::Notice(text) = event {
+            // A remark nobody can read stops nothing.
+            let _unheard = self.line(&text);
+        }
+    }
+}
+
+/// Whether standard output is a pipe or socket whose reader has gone.
+///
+/// What the engine writes to a copy of the descriptor fails in the middle of an archive, far from here; this tells
+/// afterwards that nothing is wrong but that `head` has seen enough.
+pub(crate) fn reader_is_gone() -> bool {
+    let stdout = io::stdout();
+    let mut ends = [PollFd::new(&stdout, PollFlags::empty())];
+    // Nothing to wait for: a reader that is gone is reported at once, unasked.
+    poll(&mut ends, Some(&Timespec::default())).is_ok() && ends[0].revents().contains(PollFlags::ERR)
 }
 
 /// A copy of standard input's descriptor.

@@ -43,5 +43,5 @@ pub(crate) use inspect::inspect;
 pub(crate) use list::list;
 pub(crate) use logs::logs;
 pub(crate) use prune::prune;
-pub(crate) use remove::remove;
+pub(crate) use remove::{bury_the_dead, remove};
 pub(crate) use run::run;

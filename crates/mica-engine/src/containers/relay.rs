@@ -52,6 +52,8 @@ struct Pump {
     sent: usize,
     /// How it is written.
     writing: Writing,
+    /// Why the receiver takes no more, if its disk is full.
+    full: Option<Errno>,
 }
 
 /// How bytes are written without ever waiting for who takes them.
@@ -67,7 +69,7 @@ enum Writing {
 
 impl Pump {
     fn new(from: Option<OwnedFd>, to: Option<OwnedFd>, writing: Writing) -> Self {
-        Self { from, to, pending: Vec::with_capacity(BUFFER_BYTES), sent: 0, writing }
+        Self { from, to, pending: Vec::with_capacity(BUFFER_BYTES), sent: 0, writing, full: None }
     }
 
     /// To the caller: its descriptors are shared with others, so they cannot be made non-blocking.
@@ -134,7 +136,7 @@ impl Pump {
         Ok(())
     }
 
-    /// A receiver that is gone ends the flow: the sender then learns it as in any pipeline.
+    /// A receiver that is gone, or takes no more, ends the flow: the sender then learns it as in any pipeline.
     fn write(&mut self) {
         let Some(to) = &self.to else { return };
         let bytes = &self.pending[self.sent..];
@@ -152,7 +154,8 @@ impl Pump {
                 self.writing = Writing::Atomic;
             }
             Err(Errno::INTR | Errno::AGAIN) => {}
-            Err(_) => {
+            Err(errno) => {
+                self.full = matches!(errno, Errno::NOSPC | Errno::DQUOT | Errno::FBIG).then_some(errno);
                 (self.from, self.to) = (None, None);
                 self.sent = self.pending.len();
             }
@@ -255,7 +258,7 @@ impl Relay<'_> {
     /// Goes on until the container has ended and everything it printed is delivered.
     ///
     /// # Errors
-    /// The container's output cannot be read.
+    /// The container's output cannot be read, or the caller's disk took only a part of it.
     pub(super) fn run(mut self, io: RunIo, log: &mut LogWriter) -> io::Result<()> {
         let mut flows = Flows::of(self.running, io)?;
         flows.resize();
@@ -267,7 +270,8 @@ impl Relay<'_> {
             let moved = flows.step(&ready, &mut log)?;
             // Its output was written before it ended: what is not there now does not come any more.
             if ended && !moved && flows.outputs.iter().all(|(_, pump)| pump.is_idle()) {
-                return Ok(());
+                let full = flows.outputs.iter().find_map(|(_, pump)| pump.full);
+                return full.map_or(Ok(()), |errno| Err(errno.into()));
             }
             ended |= ready.contains(&Source::End);
             self.forward_signals(&flows)?;

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use mica_api::{Class, Error, RemoveContainer, Result};
+use mica_api::{Class, ContainerState, Error, RemoveContainer, Result};
 use mica_store::{ContainerError, ContainerId};
 use rustix::process::Signal;
 
@@ -51,9 +51,38 @@ fn remove_container(engine: &LocalEngine, mut container: Container, force: bool)
                 Err(ContainerError::NotFound(_)) => return Ok(()),
                 Err(error) => return Err(error.into()),
             },
-            other => return Ok(other?),
+            other => {
+                other?;
+                mica_runtime::cgroup::remove_leftovers(id.as_str());
+                return Ok(());
+            }
         }
     }
+}
+
+/// Does what `run` processes that were killed could not: the cgroups of dead containers go, and those containers that
+/// were to be removed when they end.
+pub(crate) fn bury_the_dead(engine: &LocalEngine) -> Result<()> {
+    for record in engine.store().containers()? {
+        // A damaged record is for `system check` to name; it stops no collection.
+        let Ok(container) = Container::of(record) else { continue };
+        let id = container.record.id.as_str();
+        match (container.state.truth(), container.spec.remove) {
+            (ContainerState::Dead, true) => match remove(engine, &removal(id)) {
+                // Its own process was not dead but slow, and has removed it.
+                Err(error) if error.class == Class::NotFound => {}
+                other => other?,
+            },
+            (ContainerState::Dead, false) => mica_runtime::cgroup::remove_leftovers(id),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// `--rm` takes anonymous volumes along.
+fn removal(id: &str) -> RemoveContainer {
+    RemoveContainer { container: id.to_owned(), volumes: true, ..RemoveContainer::default() }
 }
 
 /// Kills a container and waits until it is gone.

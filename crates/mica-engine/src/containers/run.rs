@@ -133,7 +133,12 @@ impl Session<'_> {
             cancel: self.cancel,
             events: self.events,
         };
-        let relayed = relay.run(io, log).map_err(|error| unusable(&error));
+        let relayed = relay.run(io, log).map_err(|error| match Class::of_io(&error) {
+            Class::Exhausted => {
+                Error::new(Class::Exhausted, "cannot write what the container prints").why(error.to_string())
+            }
+            _ => unusable(&error),
+        });
         // The caller's terminal is as it was before anything more is said on it.
         drop(raw);
         relayed

@@ -41,6 +41,9 @@ impl Subtree<'_> {
         match written {
             Ok(()) => Ok(()),
             Err(WriteError::Cancelled) => Err(mica_api::Cancelled.into()),
+            Err(WriteError::Output(error)) => {
+                Err(Error::new(Class::of_io(&error), "cannot write the tar").why(error.to_string()))
+            }
             Err(error) => Err(refused(io::Error::other(error))),
         }
     }

@@ -139,6 +139,24 @@ impl ContainerCgroup {
     }
 }
 
+/// Removes the cgroups of a container whose helper was killed before it could.
+///
+/// Only empty ones: what the kernel still counts a process in stays, and is found again by the next call. Cgroups
+/// made by a `mica` in another cgroup (another login, say) are not found.
+pub fn remove_leftovers(id: &str) {
+    // Without /proc there is nothing to be found, nor was anything made.
+    let Ok(hierarchies) = hierarchy::own() else { return };
+    let name = format!("mica-{id}");
+    for hierarchy in hierarchies {
+        for base in [Some(hierarchy.own.as_path()), hierarchy.own.parent()].into_iter().flatten() {
+            if base.starts_with(&hierarchy.mountpoint) {
+                // Most hierarchies never had one.
+                let _absent = std::fs::remove_dir(base.join(&name));
+            }
+        }
+    }
+}
+
 impl Group {
     fn remove(self) -> io::Result<()> {
         for _ in 0..REMOVE_RETRIES {

@@ -89,6 +89,7 @@ impl Check<'_> {
 
 fn is_top_level(name: &str) -> bool {
     name == names::STORE_JSON
+        || name == names::RESERVE
         || name == names::DATABASE
         || names::DATABASE_SIDE_FILES.contains(&name)
         || names::DIRECTORIES.contains(&name)

@@ -146,6 +146,7 @@ impl Store {
     /// Removes what `request` gives up and everything that nothing needs. Never waits for another collector.
     pub fn collect(&self, request: &GcRequest) -> Result<GcReport, GcError> {
         self.database().refuse_read_only()?;
+        self.give_up_reserve();
         let lock = self.lock(LOCK);
         let Some(_held) = lock.try_acquire()? else {
             return Err(GcError::Busy { holder: lock.holder() });
@@ -158,6 +159,7 @@ impl Store {
             .database()
             .write(Strength::Full, |write| self.forget(write, request, &listing, &sizes, &mut report))?;
         sweep::run(self, &listing, forgotten, request, &mut report);
+        self.set_reserve_aside();
         Ok(report)
     }
 

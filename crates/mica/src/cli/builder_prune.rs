@@ -68,7 +68,7 @@ impl Verb for BuilderPruneArgs {
         if !self.force && !confirm::confirm(cx, warning)? {
             return Ok(Status::default());
         }
-        let report = cx.engine()?.prune_cache(request, &cx.cancel)?;
+        let report = cx.engine()?.prune_cache(request, &cx.cancel, &cx.err)?;
         let mut text = String::new();
         if !report.cache_records.is_empty() {
             text.push_str(&format!("ID\n{}\n", report.cache_records.join("\n")));

@@ -2,10 +2,10 @@
 
 use std::path::PathBuf;
 
-use mica_api::ExportContainer;
+use mica_api::{Destination, ExportContainer};
 
 use crate::context::Cx;
-use crate::failure::{Outcome, Status};
+use crate::failure::{Failure, Outcome, Status};
 use crate::flags::Verb;
 
 /// Export a container's file system as a tar archive
@@ -23,7 +23,10 @@ impl Verb for ExportArgs {
 
     fn run(self, cx: &Cx) -> Outcome {
         let destination = super::save::archive_destination(cx, self.output, "export")?;
-        cx.engine()?.export(ExportContainer { container: self.container, destination }, &cx.cancel)?;
+        let streamed = matches!(destination, Destination::Stream(_));
+        let request = ExportContainer { container: self.container, destination };
+        let done = cx.engine()?.export(request, &cx.cancel);
+        done.map_err(|error| if streamed { Failure::of_stream(error) } else { error.into() })?;
         Ok(Status::default())
     }
 }

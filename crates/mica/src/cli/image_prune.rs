@@ -37,7 +37,7 @@ impl Verb for ImagePruneArgs {
         if !self.force && !confirm::confirm(cx, warning)? {
             return Ok(Status::default());
         }
-        let report = cx.engine()?.prune_images(request, &cx.cancel)?;
+        let report = cx.engine()?.prune_images(request, &cx.cancel, &cx.err)?;
         cx.out.text(&confirm::report(&report))?;
         Ok(Status::default())
     }

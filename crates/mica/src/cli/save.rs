@@ -28,8 +28,10 @@ impl Verb for SaveArgs {
 
     fn run(self, cx: &Cx) -> Outcome {
         let destination = archive_destination(cx, self.output, "save")?;
+        let streamed = matches!(destination, Destination::Stream(_));
         let request = SaveImages { images: self.images, platform: self.platform, destination };
-        cx.engine()?.save(request, &cx.cancel)?;
+        let done = cx.engine()?.save(request, &cx.cancel);
+        done.map_err(|error| if streamed { Failure::of_stream(error) } else { error.into() })?;
         Ok(Status::default())
     }
 }

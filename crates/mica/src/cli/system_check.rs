@@ -18,7 +18,8 @@ impl Verb for CheckArgs {
     const USAGE: &'static str = "[OPTIONS]";
 
     fn run(self, cx: &Cx) -> Outcome {
-        let report = cx.engine()?.check(self.repair, &cx.cancel)?;
+        let engine = if self.repair { cx.repaired_engine()? } else { cx.engine()? };
+        let report = engine.check(self.repair, &cx.cancel)?;
         cx.out.text(&describe(&report, &cx.program, self.repair))?;
         let damaged = report.findings.iter().any(|finding| finding.repaired.is_none());
         Ok(Status(u8::from(damaged)))

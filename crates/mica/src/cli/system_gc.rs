@@ -13,7 +13,7 @@ impl Verb for GcArgs {
     const USAGE: &'static str = "";
 
     fn run(self, cx: &Cx) -> Outcome {
-        let report = cx.engine()?.collect(&cx.cancel)?;
+        let report = cx.engine()?.collect(&cx.cancel, &cx.err)?;
         cx.out.line(&format!("Total reclaimed space: {}", units::size4(report.freed_bytes)))?;
         Ok(Status::default())
     }

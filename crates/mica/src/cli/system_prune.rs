@@ -50,8 +50,8 @@ impl Verb for PruneArgs {
         if !self.force && !confirm::confirm(cx, &self.warning())? {
             return Ok(Status::default());
         }
-        let report =
-            cx.engine()?.prune_system(SystemPrune { all: self.all, volumes: self.volumes }, &cx.cancel)?;
+        let request = SystemPrune { all: self.all, volumes: self.volumes };
+        let report = cx.engine()?.prune_system(request, &cx.cancel, &cx.err)?;
         cx.out.text(&confirm::report(&report))?;
         Ok(Status::default())
     }

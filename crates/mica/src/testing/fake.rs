@@ -220,7 +220,7 @@ impl Engine for FakeEngine {
         }
     }
 
-    fn prune_images(&self, _: PruneImages, _: &Cancel) -> Result<PruneReport> {
+    fn prune_images(&self, _: PruneImages, _: &Cancel, _: &dyn EventSink) -> Result<PruneReport> {
         Ok(PruneReport { containers: Vec::new(), cache_records: Vec::new(), ..pruned() })
     }
 
@@ -414,17 +414,17 @@ impl Engine for FakeEngine {
         })
     }
 
-    fn prune_cache(&self, request: PruneCache, _: &Cancel) -> Result<PruneReport> {
+    fn prune_cache(&self, request: PruneCache, _: &Cancel, _: &dyn EventSink) -> Result<PruneReport> {
         self.note(format_args!("{request:?}"));
         Ok(pruned())
     }
 
-    fn prune_system(&self, request: SystemPrune, _: &Cancel) -> Result<PruneReport> {
+    fn prune_system(&self, request: SystemPrune, _: &Cancel, _: &dyn EventSink) -> Result<PruneReport> {
         let volumes = if request.volumes { vec!["data".to_owned()] } else { Vec::new() };
         Ok(PruneReport { volumes, ..pruned() })
     }
 
-    fn collect(&self, _: &Cancel) -> Result<PruneReport> {
+    fn collect(&self, _: &Cancel, _: &dyn EventSink) -> Result<PruneReport> {
         Ok(pruned())
     }
 

@@ -114,7 +114,8 @@ impl CpArgs {
         }
         let output =
             output::stdout_fd().map_err(|error| io_failure("cannot write to standard output", &error))?;
-        Ok(cx.engine()?.copy_from(self.copy_from(container, path, output), &cx.cancel)?)
+        let request = self.copy_from(container, path, output);
+        cx.engine()?.copy_from(request, &cx.cancel).map_err(Failure::of_stream)
     }
 
     fn stream_into(&self, cx: &Cx, container: &str, path: &str) -> Result<(), Failure> {

@@ -8,7 +8,7 @@ pub(super) use request::platform;
 
 use std::path::PathBuf;
 
-use mica_api::{Class, Error, Event, EventSink, RunIo};
+use mica_api::{Class, Error, RunIo};
 use mica_oci::Platform;
 
 use crate::context::Cx;
@@ -159,7 +159,7 @@ impl Verb for RunArgs {
         })?;
         // The engine passes signals on to the program.
         let engine = cx.engine_with_signals().map_err(as_run)?;
-        match engine.run(request, io, &cx.cancel, &Notices(cx.err.clone())) {
+        match engine.run(request, io, &cx.cancel, &cx.err) {
             Ok(exit) => Ok(Status(exit.code)),
             Err(error) => Err(Failure::Run(Box::new(error))),
         }
@@ -179,18 +179,6 @@ fn io(stdin: bool) -> std::io::Result<RunIo> {
         stdout: output::stdout_fd()?,
         stderr: output::stderr_fd()?,
     })
-}
-
-/// Remarks of the engine, before the container starts. A container has no other progress.
-struct Notices(output::Out);
-
-impl EventSink for Notices {
-    fn event(&self, event: Event) {
-        if let Event::Notice(text) = event {
-            // A remark nobody can read stops nothing.
-            let _unheard = self.0.line(&text);
-        }
-    }
 }
 
 #[cfg(test)]
