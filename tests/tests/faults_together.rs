@@ -37,7 +37,8 @@ fn operation(mica: &Mica, worker: usize, archive: &str, choice: u64, step: u64) 
         9 => drop(mica.run(["images"]).success()),
         10 => drop(mica.run(["ps", "-a"]).success()),
         11 => drop(mica.run(["save", "base"]).success()),
-        12 | 13 => drop(mica.run(["system", "df"]).success()),
+        12 => drop(mica.run(["system", "df"]).success()),
+        13 => drop(mica.run(["system", "check"]).success()),
         _ => {
             let name = format!("box{worker}");
             mica.run(["run", "--name", &name, "base", "sh", "-c", "echo 1 > /f"]).success();

@@ -329,7 +329,7 @@ fn attributes_for_the_host_are_dropped() {
         .file("file", b"x")
         .finish();
     for (who, mica) in empty_stores() {
-        load(&mica, &[tar.clone()]).success();
+        load(&mica, std::slice::from_ref(&tar)).success();
         let tree = built(&mica, "FROM hostile\nCOPY f /added\n");
         let listed = Command::new("getfattr").args(["-dm", "-"]).arg(tree.path("/file")).output().unwrap();
         let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
@@ -635,7 +635,7 @@ fn a_secret_of_the_host_is_in_no_image() {
     let file = format!("{}/file", canary.text());
     let tar = TarMaker::new().symlink("link", &file).hard_link("hard", &file).finish();
     for (_, mica) in empty_stores() {
-        load(&mica, &[tar.clone()]);
+        load(&mica, std::slice::from_ref(&tar));
         load(&mica, &[TarMaker::new().symlink("link", &file).finish()]).success();
         build(&mica, "FROM hostile\nCOPY --from=hostile /link /copy\n");
         let kept = Command::new("grep").args(["-raFl", SECRET]).arg(mica.root()).output().unwrap();

@@ -13,10 +13,10 @@ use mica_store::{
     Removed, StoreError,
 };
 
+use crate::LocalEngine;
 use crate::glob::matches_reference;
 use crate::system::prune_report;
 use crate::times::rfc3339;
-use crate::LocalEngine;
 
 /// The most bytes an image config may have (security.md section 5).
 const CONFIG_LIMIT_BYTES: u64 = 8 << 20;
@@ -112,6 +112,12 @@ fn absent_contents(target: &Digest) -> mica_store::ImageContents {
     }
 }
 
+/// Whether an image that was listed is not there any more.
+fn is_gone(engine: &LocalEngine, record: &ImageRecord) -> Result<bool> {
+    let digest = &record.target.digest;
+    Ok(!engine.store().images()?.iter().any(|other| other.target.digest == *digest))
+}
+
 /// `images`.
 pub(crate) fn list(engine: &LocalEngine, request: &ListImages) -> Result<Vec<ImageSummary>> {
     let store = engine.store();
@@ -130,10 +136,18 @@ pub(crate) fn list(engine: &LocalEngine, request: &ListImages) -> Result<Vec<Ima
         if record.name.is_none() && !shows_untagged {
             continue;
         }
-        if !matches_repository(record, request.repository.as_deref()) || !conditions.hold(engine, record)? {
+        if !matches_repository(record, request.repository.as_deref()) {
             continue;
         }
-        rows.push(summary(engine, record, &mut sizes, request.sizes, &containers)?);
+        let row = conditions.hold(engine, record).and_then(|holds| {
+            holds.then(|| summary(engine, record, &mut sizes, request.sizes, &containers)).transpose()
+        });
+        match row {
+            Ok(row) => rows.extend(row),
+            // Somebody has just removed it.
+            Err(error) if error.class == Class::NotFound && is_gone(engine, record)? => {}
+            Err(error) => return Err(error),
+        }
     }
     Ok(rows)
 }
@@ -197,7 +211,9 @@ impl Sizes {
             for id in &ids {
                 *sizes.users.entry(*id).or_default() += 1;
             }
-            sizes.layers.insert(digest.clone(), engine.layer_records(&ids)?);
+            // Those of an image that somebody has just removed are not there any more.
+            let known = ids.iter().filter_map(|id| engine.store().layer(*id).transpose());
+            sizes.layers.insert(digest.clone(), known.collect::<std::result::Result<_, _>>()?);
         }
         Ok(sizes)
     }

@@ -22,6 +22,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 
 use crate::error::StoreError;
+use crate::files;
 use crate::flavour::StoreFile;
 use crate::layout::StateDir;
 
@@ -104,6 +105,12 @@ impl Database {
             Ok(database) => Ok(database),
             Err(StoreError::Database { source, .. }) if may_be_read_only(&source) => {
                 Self::open_read_only(state)
+            }
+            // The shared index of the log finds no room: what was set aside for a full disk is for this.
+            Err(StoreError::Database { source, .. })
+                if is_out_of_room(&source) && files::remove_file(&state.reserve()).is_ok() =>
+            {
+                Self::connect(state, OpenFlags::SQLITE_OPEN_READ_WRITE, &path)
             }
             Err(error) => Err(error),
         }
@@ -275,6 +282,13 @@ impl Write<'_> {
     ) -> Result<T, StoreError> {
         run(&self.transaction).map_err(|source| failure("write", self.path, source))
     }
+}
+
+fn is_out_of_room(error: &rusqlite::Error) -> bool {
+    error.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull)
+        || error
+            .sqlite_error()
+            .is_some_and(|error| error.extended_code == rusqlite::ffi::SQLITE_IOERR_SHMSIZE)
 }
 
 fn may_be_read_only(error: &rusqlite::Error) -> bool {

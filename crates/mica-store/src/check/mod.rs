@@ -184,6 +184,10 @@ impl Check<'_> {
             let path = self.store.state().blob(&digest);
             self.mode_of(&path, BLOB_MODE)?;
             let Some(problem) = blob_problem(&path, &digest, size)? else { continue };
+            // Rows go before their files: what was collected while it was looked at has none any more.
+            if self.store.blob(&digest)?.is_none() {
+                continue;
+            }
             let images = self.images_with("image_blobs", "digest", digest.to_string())?;
             let mut outcome = Outcome::Reported;
             if self.repairs() {
@@ -216,8 +220,11 @@ impl Check<'_> {
             // Collected meanwhile.
             let Some(record) = self.store.layer(id)? else { continue };
             self.report.layers += 1;
-            let problems = layer::check(self.store, &record)?;
-            self.layer_problems(id, problems)?;
+            let problems = layer::check(self.store, &record);
+            if !matches!(&problems, Ok(found) if found.is_empty()) && self.store.layer(id)?.is_none() {
+                continue;
+            }
+            self.layer_problems(id, problems?)?;
         }
         Ok(())
     }

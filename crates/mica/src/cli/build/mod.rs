@@ -26,14 +26,15 @@ use crate::values::hosts;
 Build an image from a Dockerfile and the files next to it.
 
 PATH is the build context: the directory whose files COPY and ADD may read, less what its .dockerignore leaves out. \
-With `-` the context is a tar on standard input, or, if that is text, a Dockerfile without context. The Dockerfile is \
-PATH/Dockerfile unless -f says otherwise; a relative -f starts at the current directory.
+With `-` the context is a tar on standard input, or, if that is text, a Dockerfile without context. It may also be a \
+tar file, a URL of either, or a git repository: https://HOST/REPO.git#REF:DIRECTORY, git@HOST:REPO, DIRECTORY#REF. The \
+Dockerfile is PATH/Dockerfile unless -f says otherwise; a relative -f starts at the current directory.
 
 The result goes to the local store. --output sends it elsewhere: type=local (files in a directory), type=tar, \
 type=oci and type=docker (archives), type=cacheonly (nowhere). `-o DIR` is type=local, `-o -` is type=tar to standard \
 output.
 
-Steps whose inputs have not changed are taken from the cache. Progress goes to standard error; with -q only the \
+Steps whose inputs have not changed are taken from the cache; --cache-to and --cache-from carry it to other machines. Progress goes to standard error; with -q only the \
 image ID is printed, on standard output.",
     after_long_help = "\
 Examples:
@@ -65,7 +66,7 @@ pub(crate) struct BuildArgs {
     /// Set an ARG; a name alone takes its value from here
     #[arg(long, value_name = "NAME[=VALUE]")]
     build_arg: Vec<String>,
-    /// Another context, for FROM and COPY --from: a directory, docker-image://NAME or oci-layout://DIR
+    /// Another context, for FROM and COPY --from: a directory, a URL, docker-image://NAME or oci-layout://DIR
     #[arg(long, value_name = "NAME=VALUE")]
     build_context: Vec<String>,
     /// Use a cache from elsewhere: type=local,src=DIR[,tag=TAG]
@@ -131,7 +132,7 @@ pub(crate) struct BuildArgs {
     /// Limit a resource of RUN
     #[arg(long, value_name = "NAME=SOFT[:HARD]", value_parser = hosts::ulimit)]
     ulimit: Vec<String>,
-    /// Build context: a directory, or `-` for standard input
+    /// Build context: a directory, a URL, a repository, or `-` for standard input
     #[arg(value_name = "PATH")]
     context: String,
 }

@@ -236,13 +236,16 @@ mod tests {
     }
 
     #[test]
-    fn contexts_are_directories() {
+    fn contexts_are_directories_urls_and_repositories() {
         let here = Path::new("/");
         assert!(
             matches!(context("etc", None, here), Ok(BuildContext::Directory(path)) if path == Path::new("/etc"))
         );
-        let text = context("https://example.org/x.git", None, here).unwrap_err().text();
-        assert!(text.contains("is not supported yet"), "{text}");
+        let remote = |text: &str| matches!(context(text, None, here), Ok(BuildContext::Remote(_)));
+        assert!(remote("https://example.org/x.git#v1:dir") && remote("git@h:x") && remote("github.com/a/b"));
+        let local = context("etc#main", None, here);
+        assert!(matches!(local, Ok(BuildContext::Remote(url)) if url == "file:///etc#main"));
+        assert!(context("etc/passwd", None, here).unwrap_err().text().contains("is not a directory"));
         assert!(context("nope", None, here).unwrap_err().text().contains("path \"nope\" not found"));
         assert!(context("-", Some("-"), here).unwrap_err().text().contains("can't use stdin for both"));
     }

@@ -190,7 +190,8 @@ mod tests {
         let layout = NamedContext::OciLayout { path: "/l/x".into(), tag: Some("1".to_owned()), digest: None };
         assert_eq!(parse("a=oci-layout:///l/x:1").unwrap(), layout);
         assert_eq!(parse("A=/etc").unwrap_err().message, "invalid context name A");
-        assert_eq!(parse("a=https://x").unwrap_err().class, Class::Unsupported);
+        assert_eq!(parse("a=https://x").unwrap(), NamedContext::Remote("https://x".to_owned()));
+        assert_eq!(parse("a=target:x").unwrap_err().class, Class::Unsupported);
         assert_eq!(parse("a=/nonexistent").unwrap_err().class, Class::NotFound);
         assert!(parse("a").unwrap_err().message.contains("expected key=value"));
     }
