@@ -515,7 +515,7 @@ fn one_tar_is_read_one_way() {
             attack("row 14: a global size", global, Must::Refuse("global header")),
             attack("row 14: PAX before a long name", before_long_name, Must::BeSafe),
             attack("row 14: a link with a size", link_with_data, Must::Take(&["/outer", "/after"])),
-            attack("row 14: two sizes", twice, Must::BeSafe),
+            attack("row 14: two sizes", twice, Must::Refuse("PAX size given twice")),
             attack(
                 "row 14: a record without an end",
                 TarMaker::new().extension(b'x', b"99 path=a\n").file("x", b""),

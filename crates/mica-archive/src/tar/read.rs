@@ -374,7 +374,13 @@ impl<R: BufRead, L: Literals> TarReader<R, L> {
                 // An empty value takes back what an earlier record said.
                 b"path" => found.path = text(value)?,
                 b"linkpath" => found.link = text(value)?,
-                b"size" => found.size = Some(decimal()?),
+                b"size" => {
+                    let size = decimal()?;
+                    // Where the next header is would depend on the reader.
+                    if found.size.replace(size).is_some_and(|earlier| earlier != size) {
+                        return Err(TarError::Malformed("PAX size given twice"));
+                    }
+                }
                 b"uid" => found.uid = Some(decimal()?),
                 b"gid" => found.gid = Some(decimal()?),
                 b"mtime" => found.mtime = Some(time(value)?),
