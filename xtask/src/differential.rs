@@ -12,10 +12,7 @@ use crate::test::{Tier, follow, heading};
 /// Every third case: a sample that takes less than two minutes.
 const SAMPLE: &str = "[0-9][0-9][147]-*";
 /// Cases that need what this version does not have, and what that is.
-const LATER: [(&str, &str); 8] = [
-    ("170-add-http-dir-url", "ADD of remote sources"),
-    ("173-add-git-query", "ADD of remote sources"),
-    ("222-remote-context-git", "git contexts"),
+const LATER: [(&str, &str); 5] = [
     ("265-pull-flag", "pulling from registries"),
     ("322-arm64-only", "an emulator registered by hand"),
     ("323-from-platform-const", "an emulator registered by hand"),

@@ -132,9 +132,12 @@ pub(crate) fn follow(command: &mut Command, mut each: impl FnMut(&str) -> bool) 
     Ok(status.success())
 }
 
-/// Licences, advisories, dependencies nobody uses.
+/// Licences, sources, dependencies nobody uses. Advisories need a network that tests may not have.
 fn dependencies(report: &mut Report) {
-    for (tool, arguments) in [("cargo-deny", &["deny", "check"][..]), ("cargo-machete", &["machete"][..])] {
+    for (tool, arguments) in [
+        ("cargo-deny", &["deny", "check", "bans", "licenses", "sources"][..]),
+        ("cargo-machete", &["machete"][..]),
+    ] {
         match find(tool) {
             Some(_) => check(report, tool, &mut cargo(arguments)),
             None => report.skip(format!("{tool}: not installed (cargo install {tool})")),
