@@ -38,6 +38,12 @@ pub struct BuildRequest {
     pub shm_bytes: Option<u64>,
     /// `--ulimit`.
     pub ulimits: Vec<String>,
+    /// `--allow`.
+    pub entitlements: Entitlements,
+    /// `--cgroup-parent`.
+    pub cgroup_parent: Option<String>,
+    /// `--resource`.
+    pub resources: Resources,
     /// `--cache-from`.
     pub cache_from: Vec<CacheFrom>,
     /// `--cache-to`.
@@ -46,6 +52,34 @@ pub struct BuildRequest {
     pub outputs: Vec<Output>,
     /// `--runtime`: an external OCI runtime for RUN steps.
     pub runtime: Option<PathBuf>,
+}
+
+/// What steps may do beyond the ordinary (O6).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Entitlements {
+    /// `RUN --network=host`.
+    pub host_network: bool,
+    /// `RUN --security=insecure`.
+    pub insecure: bool,
+}
+
+/// Limits for the processes of one step together (O5). They are not part of any cache key (K2).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Resources {
+    /// Memory.
+    pub memory_bytes: Option<u64>,
+    /// Memory and swap together; -1 is no limit.
+    pub memory_and_swap_bytes: Option<i64>,
+    /// Relative weight, 1024 is normal.
+    pub cpu_shares: Option<u64>,
+    /// Length of a period in microseconds.
+    pub cpu_period: Option<u64>,
+    /// CPU time in microseconds per period.
+    pub cpu_quota: Option<i64>,
+    /// CPUs, like `0-2,7`.
+    pub cpuset_cpus: Option<String>,
+    /// Memory nodes.
+    pub cpuset_mems: Option<String>,
 }
 
 /// The files COPY may read.

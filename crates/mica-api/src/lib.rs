@@ -14,8 +14,8 @@ mod transfer;
 
 pub use build::{
     Annotation, AnnotationTarget, BuildContext, BuildReply, BuildRequest, CacheDestination, CacheFrom,
-    CacheTo, Compression, Destination, DockerfileSource, ImageForm, ImageLayout, NamedContext, NoCache,
-    Output, Secret, SecretValue, SshAgent,
+    CacheTo, Compression, Destination, DockerfileSource, Entitlements, ImageForm, ImageLayout, NamedContext,
+    NoCache, Output, Resources, Secret, SecretValue, SshAgent,
 };
 pub use cancel::{Cancel, Cancelled};
 pub use container::{

@@ -8,7 +8,7 @@ use mica_api::{
     ImageForm, NoCache, Output,
 };
 use mica_dockerfile::{Location, excerpt};
-use mica_frontend::{ConvertError, ConvertRequest, Converted, convert};
+use mica_frontend::{ConvertError, ConvertRequest, Converted, Problem, convert};
 use mica_oci::{ImageId, Platform};
 use mica_runtime::Runtime;
 use mica_solve::{Graph, NetworkMode, Op, SourceOp};
@@ -44,8 +44,11 @@ pub fn build(
     let remotes = Remotes::new(workshop, &lease, &request.secrets, &request.ssh, cancel);
     let mut inputs = match &context {
         // what is fetched first has a step of its own
-        BuildContext::Remote(_) => inputs::open(context, dockerfile, &remotes, &progress)?,
-        _ => load_definition(&progress, || inputs::open(context, dockerfile, &remotes, &progress))?,
+        BuildContext::Remote(_) => {
+            let context = (context, keeps_git_directory(&request.build_args));
+            inputs::open(context, dockerfile, &remotes, &progress)?
+        }
+        _ => load_definition(&progress, || inputs::open((context, false), dockerfile, &remotes, &progress))?,
     };
     let build = Build { workshop, request: &request, lease: &lease, progress: &progress, cancel };
     let bases = Bases {
@@ -75,6 +78,12 @@ pub fn build(
     let reply = build.finish(converted, &stack, &entries)?;
     build.write_caches(&stack, &entries)?;
     Ok(reply)
+}
+
+/// V20: `BUILDKIT_CONTEXT_KEEP_GIT_DIR`.
+fn keeps_git_directory(build_args: &[(String, String)]) -> bool {
+    let given = build_args.iter().rfind(|(name, _)| name == "BUILDKIT_CONTEXT_KEEP_GIT_DIR");
+    given.is_some_and(|(_, value)| matches!(value.as_str(), "1" | "t" | "T" | "true" | "TRUE" | "True"))
 }
 
 fn load_definition(
@@ -126,6 +135,9 @@ impl Build<'_> {
                 NoCache::Stages(stages) => mica_frontend::NoCache::Stages(stages),
             },
             network: self.network()?,
+            allow_host_network: self.request.entitlements.host_network,
+            allow_insecure: self.request.entitlements.insecure,
+            cgroup_parent: self.request.cgroup_parent.as_deref(),
             extra_hosts: &self.request.extra_hosts,
             shm_bytes: self.request.shm_bytes,
             ulimits: &self.request.ulimits,
@@ -172,6 +184,7 @@ impl Build<'_> {
             remotes: bases.remotes,
             secrets: &self.request.secrets,
             agents: &self.request.ssh,
+            resources: &self.request.resources,
             runtime: &runtime,
             progress: self.progress,
             cancel: &stop,
@@ -323,6 +336,9 @@ impl Build<'_> {
 fn convert_error(error: &ConvertError, inputs: &Inputs) -> Error {
     let mut shown = Error::new(Class::Build, error.to_string());
     shown.excerpt = error.location.map(|location| frame(inputs, location));
+    if let Problem::NotAllowed(entitlement) = &*error.problem {
+        shown = shown.hint(format!("--allow {entitlement}"));
+    }
     shown
 }
 

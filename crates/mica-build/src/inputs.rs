@@ -39,12 +39,13 @@ pub(crate) struct Inputs {
     pub(crate) seconds: Option<i64>,
 }
 
-/// Opens the sources of a build. Streams are spooled and unpacked into scratch space of the lease.
+/// Opens the sources of a build. Streams are spooled and unpacked into scratch space of the lease; a repository is shown
+/// with its `.git` if that is to be kept.
 ///
 /// # Errors
 /// Missing or oversized Dockerfiles, contexts that are no directories, damaged archives.
 pub(crate) fn open(
-    context: BuildContext,
+    (context, keep_git_dir): (BuildContext, bool),
     dockerfile: DockerfileSource,
     remotes: &Remotes<'_>,
     progress: &Progress<'_>,
@@ -53,7 +54,10 @@ pub(crate) fn open(
         BuildContext::Directory(directory) => from_directory(directory, dockerfile, remotes),
         BuildContext::Stream(stream) => from_stream(File::from(stream), dockerfile, remotes),
         BuildContext::Remote(url) => match Remote::parse_context(&url) {
-            Ok(Some(Remote::Git(git))) => from_repository(git, &url, dockerfile, remotes, progress),
+            Ok(Some(Remote::Git(mut git))) => {
+                git.keep_git_dir |= keep_git_dir;
+                from_repository(git, &url, dockerfile, remotes, progress)
+            }
             Ok(Some(Remote::Http(http))) => from_url(&http, dockerfile, remotes, progress),
             Ok(None) => Err(Error::new(Class::Invalid, format!("{url} is neither a URL nor a repository"))),
             Err(error) => {

@@ -65,6 +65,7 @@ pub(crate) fn exec(kind: KeyKind, op: &ExecOp, root: Part, mounts: &[Part]) -> C
     hasher.text("exec");
     root.add(&mut hasher);
     hasher.json(&(&op.args, &op.env, &op.cwd, &op.user, &op.hostname, op.network));
+    hasher.json(&(op.security, &op.cgroup_parent));
     let hosts: Vec<&str> = op.extra_hosts.iter().map(|(name, _)| name.as_str()).collect();
     hasher.json(&(hosts, &op.secret_env, op.shm_bytes, &op.ulimits, &op.platform));
     let mut parts = mounts.iter();
@@ -142,7 +143,7 @@ pub(crate) fn merge(kind: KeyKind, inputs: &[Part]) -> CacheKey {
 mod tests {
     use super::*;
     use mica_oci::Platform;
-    use mica_solve::{CacheSharing, Input, NetworkMode};
+    use mica_solve::{CacheSharing, Input, NetworkMode, SecurityMode};
 
     fn run(mounts: Vec<ExecMount>) -> ExecOp {
         ExecOp {
@@ -153,6 +154,8 @@ mod tests {
             user: String::new(),
             hostname: "buildkitsandbox".into(),
             network: NetworkMode::Default,
+            security: SecurityMode::Sandbox,
+            cgroup_parent: None,
             mounts,
             extra_hosts: Vec::new(),
             secret_env: Vec::new(),
@@ -192,6 +195,13 @@ mod tests {
         };
         assert_eq!(key(&host("a", "1.2.3.4")), key(&host("a", "5.6.7.8")));
         assert_ne!(key(&host("a", "1.2.3.4")), key(&host("b", "1.2.3.4")));
+    }
+
+    #[test]
+    fn rights_and_the_cgroup_are_in_the_key() {
+        let plain = run(Vec::new());
+        assert_ne!(key(&plain), key(&ExecOp { security: SecurityMode::Insecure, ..plain.clone() }));
+        assert_ne!(key(&plain), key(&ExecOp { cgroup_parent: Some("/x".into()), ..plain.clone() }));
     }
 
     #[test]

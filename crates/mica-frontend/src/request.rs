@@ -35,6 +35,10 @@ pub struct ConvertRequest<'a> {
     pub network: NetworkMode,
     /// Whether `RUN --network=host` is allowed (R11).
     pub allow_host_network: bool,
+    /// Whether `RUN --security=insecure` is allowed (R11).
+    pub allow_insecure: bool,
+    /// `--cgroup-parent`.
+    pub cgroup_parent: Option<&'a str>,
     /// `--add-host`: name, address.
     pub extra_hosts: &'a [(String, String)],
     /// `--shm-size`.
@@ -61,6 +65,8 @@ impl<'a> ConvertRequest<'a> {
             context_time: None,
             network: NetworkMode::Default,
             allow_host_network: false,
+            allow_insecure: false,
+            cgroup_parent: None,
             extra_hosts: &[],
             shm_bytes: None,
             ulimits: &[],

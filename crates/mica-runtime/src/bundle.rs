@@ -141,9 +141,10 @@ fn rlimits(plan: &Plan) -> Vec<Value> {
 }
 
 fn standard_mounts(plan: &Plan) -> Vec<Value> {
+    let writable = if plan.insecure { "rw" } else { "ro" };
     let shm_size = format!("size={}", plan.shm_size_bytes);
     let sys = if plan.ids == Ids::Root || plan.network == Network::None {
-        json!({"destination": "/sys", "type": "sysfs", "source": "sysfs", "options": ["nosuid", "noexec", "nodev", "ro"]})
+        json!({"destination": "/sys", "type": "sysfs", "source": "sysfs", "options": ["nosuid", "noexec", "nodev", writable]})
     } else {
         bind("/sys", Path::new("/sys"), &["nosuid", "noexec", "nodev", "ro"])
     };
@@ -158,8 +159,13 @@ fn standard_mounts(plan: &Plan) -> Vec<Value> {
         json!({"destination": "/dev/shm", "type": "tmpfs", "source": "shm", "options": ["nosuid", "noexec", "nodev", "mode=1777", shm_size]}),
         json!({"destination": "/dev/mqueue", "type": "mqueue", "source": "mqueue", "options": ["nosuid", "noexec", "nodev"]}),
         sys,
-        json!({"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": ["nosuid", "noexec", "nodev", "relatime", "ro"]}),
+        json!({"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": ["nosuid", "noexec", "nodev", "relatime", writable]}),
     ]
+}
+
+/// The runtime makes its own cgroup below the caller's, or this one.
+fn cgroups_path(plan: &Plan) -> Option<String> {
+    plan.limits.parent.as_ref().map(|parent| format!("{}/mica-{}", parent.trim_end_matches('/'), plan.id))
 }
 
 fn linux(plan: &Plan) -> Value {
@@ -170,12 +176,16 @@ fn linux(plan: &Plan) -> Value {
     let namespaces: Vec<Value> = namespaces.into_iter().map(|kind| json!({"type": kind})).collect();
     let (masked, read_only): (&[&str], &[&str]) =
         if plan.insecure { (&[], &[]) } else { (&MASKED, &READ_ONLY) };
-    json!({
+    let mut linux = json!({
         "namespaces": namespaces,
         "resources": resources(&plan.limits),
         "maskedPaths": masked,
         "readonlyPaths": read_only,
-    })
+    });
+    if let Some(path) = cgroups_path(plan) {
+        linux["cgroupsPath"] = json!(path);
+    }
+    linux
 }
 
 const MASKED: [&str; 13] = [
@@ -203,7 +213,12 @@ fn resources(limits: &Limits) -> Value {
     if limits.memory_bytes.is_some() || limits.memory_and_swap_bytes.is_some() {
         resources["memory"] = json!({"limit": limits.memory_bytes, "swap": limits.memory_and_swap_bytes});
     }
-    if limits.cpu_shares.is_some() || limits.cpu_quota.is_some() || limits.cpuset_cpus.is_some() {
+    if limits.cpu_shares.is_some()
+        || limits.cpu_quota.is_some()
+        || limits.cpu_period.is_some()
+        || limits.cpuset_cpus.is_some()
+        || limits.cpuset_mems.is_some()
+    {
         resources["cpu"] = json!({
             "shares": limits.cpu_shares, "quota": limits.cpu_quota, "period": limits.cpu_period,
             "cpus": limits.cpuset_cpus, "mems": limits.cpuset_mems,

@@ -188,6 +188,10 @@ pub struct Limits {
     pub cpuset_cpus: Option<String>,
     /// Memory nodes.
     pub cpuset_mems: Option<String>,
+    /// The cgroup in which the container's is made: from the top if it begins with a slash, else below the caller's.
+    pub parent: Option<String>,
+    /// A cgroup of the container's own in every hierarchy, which it may write to if it is `insecure`.
+    pub delegated: bool,
     /// Prepare for [`crate::cgroup::freeze`].
     pub freezable: bool,
     /// Nobody asked for these limits: what cannot be set is not worth a notice.

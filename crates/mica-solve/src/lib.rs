@@ -14,7 +14,7 @@ pub use graph::{Edge, Graph, Vertex, VertexId};
 pub use key::{CacheKey, KeyHasher};
 pub use op::{
     CacheSharing, CopyAction, ExecMount, ExecOp, FileAction, FileOp, Input, LocalSource, MakeDirectory,
-    MakeFile, ModeChange, MountKind, NetworkMode, Op, Owner, OwnerId, SecretEnv, SourceOp,
+    MakeFile, ModeChange, MountKind, NetworkMode, Op, Owner, OwnerId, SecretEnv, SecurityMode, SourceOp,
 };
 pub use remote::{GitSource, GitTime, HttpSource, Remote, RemoteError, is_commit};
 pub use schedule::{Schedule, VertexState};

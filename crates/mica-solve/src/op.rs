@@ -73,6 +73,10 @@ pub struct ExecOp {
     pub hostname: String,
     /// Network.
     pub network: NetworkMode,
+    /// Rights.
+    pub security: SecurityMode,
+    /// The cgroup in which the step's own one is made.
+    pub cgroup_parent: Option<String>,
     /// `--mount` entries, in listing order (M7).
     pub mounts: Vec<ExecMount>,
     /// Names and addresses for /etc/hosts. Addresses are not part of the key (K2).
@@ -99,6 +103,16 @@ pub enum NetworkMode {
     None,
     /// The host's own.
     Host,
+}
+
+/// The rights of a RUN.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum SecurityMode {
+    /// Those of containers.
+    #[default]
+    Sandbox,
+    /// All there are.
+    Insecure,
 }
 
 /// A secret given as an environment variable.

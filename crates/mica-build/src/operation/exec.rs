@@ -1,9 +1,11 @@
 //! RUN: a process in the parent's root file system; what it changed becomes a layer.
 
-use mica_api::{Class, Error, LogStream};
+use mica_api::{Class, Error, LogStream, Resources};
 use mica_archive::OwnerLedger;
-use mica_runtime::{ExitStatus, Network, OutputSink, Plan, RuntimeError, Stdio, Ulimit, resolve_user};
-use mica_solve::{ExecOp, NetworkMode, Vertex};
+use mica_runtime::{
+    ExitStatus, Limits, Network, OutputSink, Plan, RuntimeError, Stdio, Ulimit, resolve_user,
+};
+use mica_solve::{ExecOp, NetworkMode, SecurityMode, Vertex};
 
 use super::hosts::{hosts_file, resolv_conf};
 use super::{Made, Operations, Stacks};
@@ -57,7 +59,8 @@ impl Operations<'_> {
             plan.shm_size_bytes = bytes;
         }
         plan.ulimits = op.ulimits.iter().map(|text| ulimit(text)).collect::<Result<_, _>>()?;
-        plan.limits.pids = None;
+        plan.insecure = op.security == SecurityMode::Insecure;
+        plan.limits = limits(op, self.resources);
         plan.ids = self.workshop.ids;
         plan.keeps_standard_directories = true;
         Ok(plan)
@@ -112,6 +115,23 @@ fn environment(op: &ExecOp, extra: &[String]) -> Vec<String> {
         env.push(mica_oci::DEFAULT_PATH.to_owned());
     }
     env
+}
+
+/// The cgroup of a step: only what was asked for, but of its own if it may write to it.
+fn limits(op: &ExecOp, resources: &Resources) -> Limits {
+    Limits {
+        pids: None,
+        memory_bytes: resources.memory_bytes,
+        memory_and_swap_bytes: resources.memory_and_swap_bytes,
+        cpu_shares: resources.cpu_shares,
+        cpu_quota: resources.cpu_quota,
+        cpu_period: resources.cpu_period,
+        cpuset_cpus: resources.cpuset_cpus.clone(),
+        cpuset_mems: resources.cpuset_mems.clone(),
+        parent: op.cgroup_parent.clone(),
+        delegated: op.security == SecurityMode::Insecure,
+        ..Limits::default()
+    }
 }
 
 /// `name=soft[:hard]`.

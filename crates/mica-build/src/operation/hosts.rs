@@ -6,6 +6,8 @@ use std::fmt::Write as _;
 pub(super) fn hosts_file(hostname: &str, extra: &[(String, String)]) -> Vec<u8> {
     let mut text = format!("127.0.0.1\tlocalhost {hostname}\n::1\tlocalhost ip6-localhost ip6-loopback\n");
     for (name, address) in extra {
+        // steps are on the host's network: the host is where they are themselves
+        let address = if address == "host-gateway" { "127.0.0.1" } else { address };
         // writing to a String cannot fail
         let _ = writeln!(text, "{address}\t{name}");
     }
@@ -23,10 +25,11 @@ mod tests {
 
     #[test]
     fn the_step_knows_its_own_name_and_the_hosts_added() {
-        let text = hosts_file("buildkitsandbox", &[("db".into(), "10.0.0.1".into())]);
+        let extra = [("db", "10.0.0.1"), ("host", "host-gateway")].map(|(n, a)| (n.to_owned(), a.to_owned()));
+        let text = hosts_file("buildkitsandbox", &extra);
         assert_eq!(
             String::from_utf8(text).unwrap(),
-            "127.0.0.1\tlocalhost buildkitsandbox\n::1\tlocalhost ip6-localhost ip6-loopback\n10.0.0.1\tdb\n"
+            "127.0.0.1\tlocalhost buildkitsandbox\n::1\tlocalhost ip6-localhost ip6-loopback\n10.0.0.1\tdb\n127.0.0.1\thost\n"
         );
     }
 }

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use mica_api::{Cancel, Class, Error, Secret, SshAgent};
+use mica_api::{Cancel, Class, Error, Resources, Secret, SshAgent};
 use mica_archive::{OwnerLedger, View};
 use mica_runtime::Runtime;
 use mica_snapshot::{Active, LayerDir};
@@ -32,6 +32,7 @@ pub(crate) struct Operations<'a> {
     pub(crate) remotes: &'a Remotes<'a>,
     pub(crate) secrets: &'a [Secret],
     pub(crate) agents: &'a [SshAgent],
+    pub(crate) resources: &'a Resources,
     pub(crate) runtime: &'a Runtime,
     pub(crate) progress: &'a Progress<'a>,
     pub(crate) cancel: &'a Cancel,

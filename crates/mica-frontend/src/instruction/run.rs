@@ -1,8 +1,9 @@
 //! RUN (section 3.2).
 
-use mica_dockerfile::{Command, NetworkMode as Network, Run, RunScript, SecurityMode};
+use mica_dockerfile::{Command, NetworkMode as Network, Run, RunScript, SecurityMode as Security};
 use mica_solve::{
-    ExecMount, ExecOp, FileAction, FileOp, Input, MakeFile, MountKind, NetworkMode, Op, Vertex, VertexId,
+    ExecMount, ExecOp, FileAction, FileOp, Input, MakeFile, MountKind, NetworkMode, Op, SecurityMode, Vertex,
+    VertexId,
 };
 
 use super::config::shell_of;
@@ -23,10 +24,10 @@ impl StageConverter<'_, '_> {
         let mut mounts = Mounts::default();
         let args = self.run_args(run, &mut inputs, &mut mounts);
         self.run_mounts(run, &mut inputs, &mut mounts)?;
-        let network = self.run_network(run)?;
+        let rights = (self.run_network(run)?, self.run_security(run)?);
         let created_by = self.run_history(&args);
         let (prefix, title) = self.next_title(&self.shown(&command.origin.original));
-        let op = self.exec(root, args, network, mounts);
+        let op = self.exec(root, args, rights, mounts);
         let ignore_cache = self.ignore_cache;
         let vertex =
             self.add(Op::Exec(op), inputs, format!("{prefix}{title}"), command.origin.location, ignore_cache);
@@ -35,7 +36,13 @@ impl StageConverter<'_, '_> {
         Ok(())
     }
 
-    fn exec(&self, root: Input, args: Vec<String>, network: NetworkMode, mounts: Mounts) -> ExecOp {
+    fn exec(
+        &self,
+        root: Input,
+        args: Vec<String>,
+        (network, security): (NetworkMode, SecurityMode),
+        mounts: Mounts,
+    ) -> ExecOp {
         let request = self.shared.request;
         let mut variables = self.state.variables.clone();
         if let Some(socket) = mounts.ssh_socket.filter(|_| variables.value("SSH_AUTH_SOCK").is_none()) {
@@ -53,6 +60,8 @@ impl StageConverter<'_, '_> {
             user: self.state.config.config.user.clone(),
             hostname: self.shared.arguments.build("BUILDKIT_SANDBOX_HOSTNAME").unwrap_or(HOSTNAME).to_owned(),
             network,
+            security,
+            cgroup_parent: request.cgroup_parent.map(str::to_owned),
             mounts: mounts.list,
             extra_hosts: request.extra_hosts.to_vec(),
             secret_env: mounts.secret_env,
@@ -102,11 +111,17 @@ impl StageConverter<'_, '_> {
         })
     }
 
-    /// R11. `insecure` is never granted: mica has no such mode.
-    fn run_network(&self, run: &Run) -> Result<NetworkMode, Problem> {
-        if run.security == Some(SecurityMode::Insecure) {
-            return Err(Problem::NotAllowed("security.insecure"));
+    /// R11.
+    fn run_security(&self, run: &Run) -> Result<SecurityMode, Problem> {
+        match run.security {
+            None | Some(Security::Sandbox) => Ok(SecurityMode::Sandbox),
+            Some(Security::Insecure) if self.shared.request.allow_insecure => Ok(SecurityMode::Insecure),
+            Some(Security::Insecure) => Err(Problem::NotAllowed("security.insecure")),
         }
+    }
+
+    /// R11.
+    fn run_network(&self, run: &Run) -> Result<NetworkMode, Problem> {
         match run.network {
             None => Ok(self.shared.request.network),
             Some(Network::Default) => Ok(NetworkMode::Default),

@@ -1,6 +1,6 @@
 //! RUN (build.md 3.2).
 
-use mica_solve::{CacheSharing, FileAction, Input, MountKind, NetworkMode, SecretEnv};
+use mica_solve::{CacheSharing, FileAction, Input, MountKind, NetworkMode, SecretEnv, SecurityMode};
 
 use super::support::{Fake, build, build_args, build_with, refused, request};
 use crate::{ConvertRequest, convert};
@@ -155,7 +155,15 @@ fn networks_and_security_need_to_be_allowed() {
     refused("FROM base\nRUN --device=x true\n", 2, "device feature is only supported");
     let request = ConvertRequest { allow_host_network: true, ..request("FROM base\nRUN --network=host x\n") };
     assert_eq!(convert(&request, &Fake::new()).unwrap().exec().network, NetworkMode::Host);
-    assert_eq!(build("FROM base\nRUN --security=sandbox x\n").execs().len(), 1);
+    assert_eq!(build("FROM base\nRUN --security=sandbox x\n").exec().security, SecurityMode::Sandbox);
+    let request = ConvertRequest {
+        allow_insecure: true,
+        cgroup_parent: Some("/p"),
+        ..request("FROM base\nRUN --security=insecure x\n")
+    };
+    let exec = convert(&request, &Fake::new()).unwrap();
+    assert_eq!(exec.exec().security, SecurityMode::Insecure);
+    assert_eq!(exec.exec().cgroup_parent.as_deref(), Some("/p"));
 }
 
 #[test]

@@ -26,6 +26,8 @@ const REMOVE_RETRIES: u32 = 50;
 #[derive(Debug, Default)]
 pub(crate) struct ContainerCgroup {
     groups: Vec<Group>,
+    /// See [`Limits::parent`].
+    above: Option<String>,
 }
 
 /// One directory of one hierarchy.
@@ -38,6 +40,8 @@ struct Group {
     directory: OwnedFd,
     /// Controllers that act in it.
     controllers: Vec<String>,
+    /// Directories above it that were made for it, lowest first.
+    made_above: Vec<PathBuf>,
 }
 
 /// One file to be written for a limit.
@@ -61,9 +65,9 @@ impl ContainerCgroup {
     }
 
     fn attempt(id: &str, limits: &Limits, notices: &mut Vec<String>) -> Self {
-        let mut made = Self::default();
+        let mut made = Self { groups: Vec::new(), above: limits.parent.clone() };
         let settings = settings(limits);
-        if settings.is_empty() && !limits.freezable {
+        if settings.is_empty() && !limits.freezable && !limits.delegated && limits.parent.is_none() {
             return made;
         }
         let hierarchies = match hierarchy::own() {
@@ -78,6 +82,9 @@ impl ContainerCgroup {
             if let Err(reason) = made.apply(&hierarchies, &name, setting) {
                 notices.push(format!("the {} is not set: {reason}", setting.what));
             }
+        }
+        if limits.delegated || limits.parent.is_some() {
+            made.ensure_all(&hierarchies, &name, notices);
         }
         if limits.freezable && made.ensure(&hierarchies, &name, "freezer").is_err() {
             // Freezing falls back to signals; see `freeze`.
@@ -107,9 +114,30 @@ impl ContainerCgroup {
         if let Some(known) = self.groups.iter().position(covers) {
             return Ok(&self.groups[known]);
         }
-        let group = make(hierarchy, name, controller)?;
+        let group = make(hierarchy, self.above.as_deref(), name, controller)?;
         self.groups.push(group);
         Ok(self.groups.last().expect("it was pushed just now"))
+    }
+
+    /// Makes a cgroup in every hierarchy. Where that is impossible is said only if a parent was asked for.
+    fn ensure_all(&mut self, hierarchies: &[Hierarchy], name: &str, notices: &mut Vec<String>) {
+        for hierarchy in hierarchies {
+            if self.groups.iter().any(|group| group.path.starts_with(&hierarchy.mountpoint)) {
+                continue;
+            }
+            let controller = match hierarchy.version {
+                Version::V1 => hierarchy.controllers.first().map_or("", String::as_str),
+                // every cgroup of v2 can be frozen: no controller has to be handed down
+                Version::V2 => "freezer",
+            };
+            match make(hierarchy, self.above.as_deref(), name, controller) {
+                Ok(group) => self.groups.push(group),
+                Err(reason) if self.above.is_some() => {
+                    notices.push(format!("the parent cgroup is not used: {reason}"));
+                }
+                Err(_) => {}
+            }
+        }
     }
 
     /// Returns the v2 cgroup, into which a process can be cloned.
@@ -159,6 +187,16 @@ pub fn remove_leftovers(id: &str) {
 
 impl Group {
     fn remove(self) -> io::Result<()> {
+        let removed = self.remove_directory();
+        for directory in &self.made_above {
+            // another step may be in it
+            let _ = std::fs::remove_dir(directory);
+        }
+        removed
+    }
+
+    fn remove_directory(&self) -> io::Result<()> {
+        remove_below(&self.directory)?;
         for _ in 0..REMOVE_RETRIES {
             match rustix::fs::unlinkat(&self.parent, self.name.as_str(), AtFlags::REMOVEDIR) {
                 Ok(()) | Err(Errno::NOENT) => return Ok(()),
@@ -172,8 +210,30 @@ impl Group {
 
 const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
-/// Makes the container's directory in one hierarchy.
-fn make(hierarchy: &Hierarchy, name: &str, controller: &str) -> Result<Group, String> {
+/// Removes the cgroups that the container made in its own one.
+fn remove_below(directory: &OwnedFd) -> io::Result<()> {
+    for entry in rustix::fs::Dir::read_from(directory)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        if entry.file_type() != rustix::fs::FileType::Directory || matches!(name.to_bytes(), b"." | b"..") {
+            continue;
+        }
+        let flags = DIRECTORY | OFlags::NOFOLLOW;
+        remove_below(&rustix::fs::openat(directory, name, flags, Mode::empty())?)?;
+        rustix::fs::unlinkat(directory, name, AtFlags::REMOVEDIR)?;
+    }
+    Ok(())
+}
+
+/// Makes the container's directory in one hierarchy, below `parent` if there is one.
+fn make(hierarchy: &Hierarchy, parent: Option<&str>, name: &str, controller: &str) -> Result<Group, String> {
+    if let Some(parent) = parent {
+        let (base, made) = make_parent(hierarchy, parent, controller)?;
+        let mut group = make_in(&base, hierarchy.version, name, controller)
+            .map_err(|error| format!("making a cgroup in {}: {error}", base.display()))?;
+        group.made_above = made;
+        return Ok(group);
+    }
     let own = hierarchy.own.clone();
     // v2: "no internal processes". The parent is tried when our own cgroup cannot hand the controller down.
     let above = match hierarchy.version {
@@ -188,6 +248,39 @@ fn make(hierarchy: &Hierarchy, name: &str, controller: &str) -> Result<Group, St
         }
     }
     Err(reason)
+}
+
+/// Makes the directories of a `--cgroup-parent`; returns its place and those that are new, lowest first.
+fn make_parent(
+    hierarchy: &Hierarchy,
+    parent: &str,
+    controller: &str,
+) -> Result<(PathBuf, Vec<PathBuf>), String> {
+    let top = if parent.starts_with('/') { &hierarchy.mountpoint } else { &hierarchy.own };
+    let (mut place, mut made) = (top.clone(), Vec::new());
+    for part in parent.split('/').filter(|part| !matches!(*part, "" | ".")) {
+        if part == ".." {
+            return Err(format!("{parent:?} leads upwards"));
+        }
+        let existed = place.join(part).is_dir();
+        make_in(&place, hierarchy.version, part, controller)
+            .map_err(|error| format!("making {}: {error}", place.join(part).display()))?;
+        place.push(part);
+        if !existed {
+            made.insert(0, place.clone());
+        }
+    }
+    Ok((place, made))
+}
+
+/// A cpuset of v1 takes no process before it has CPUs and memory: a new one gets those of its parent.
+fn inherit_cpuset(parent: BorrowedFd<'_>, directory: BorrowedFd<'_>) -> io::Result<()> {
+    for file in ["cpuset.cpus", "cpuset.mems"] {
+        if read_at(directory, file)?.trim().is_empty() {
+            write_at(directory, file, read_at(parent, file)?.trim())?;
+        }
+    }
+    Ok(())
 }
 
 fn make_in(base: &Path, version: Version, name: &str, controller: &str) -> io::Result<Group> {
@@ -207,7 +300,11 @@ fn make_in(base: &Path, version: Version, name: &str, controller: &str) -> io::R
         Err(errno) => return Err(errno.into()),
     }
     let directory = rustix::fs::openat(&parent, name, DIRECTORY, Mode::empty())?;
-    Ok(Group { version, parent, name: name.to_owned(), path: base.join(name), directory, controllers })
+    if version == Version::V1 && controller == "cpuset" {
+        inherit_cpuset(parent.as_fd(), directory.as_fd())?;
+    }
+    let (name, path) = (name.to_owned(), base.join(name));
+    Ok(Group { version, parent, name, path, directory, controllers, made_above: Vec::new() })
 }
 
 fn write_at(directory: BorrowedFd<'_>, file: &str, value: &str) -> io::Result<()> {
@@ -247,8 +344,8 @@ fn settings(limits: &Limits) -> Vec<Setting> {
         let v1 = vec![("cpu.shares", shares.to_string())];
         add("cpu", "CPU weight", v1, vec![("cpu.weight", weight.to_string())]);
     }
-    if let Some(quota) = limits.cpu_quota {
-        let period = limits.cpu_period.unwrap_or(100_000);
+    if limits.cpu_quota.is_some() || limits.cpu_period.is_some() {
+        let (quota, period) = (limits.cpu_quota.unwrap_or(-1), limits.cpu_period.unwrap_or(100_000));
         let max = if quota > 0 { quota.to_string() } else { "max".into() };
         let v1 = vec![("cpu.cfs_period_us", period.to_string()), ("cpu.cfs_quota_us", quota.to_string())];
         add("cpu", "CPU limit", v1, vec![("cpu.max", format!("{max} {period}"))]);
@@ -266,19 +363,30 @@ fn settings(limits: &Limits) -> Vec<Setting> {
     settings
 }
 
-/// Returns the mounts of the container's view of `/sys/fs/cgroup`: name below it (empty for a v2-only
-/// machine) and the directory shown there.
-pub(crate) fn views(container: &ContainerCgroup) -> Vec<(String, PathBuf)> {
+/// One mount of the container's view of `/sys/fs/cgroup`.
+#[derive(Debug)]
+pub(crate) struct View {
+    /// Its name there; empty on a v2-only machine.
+    pub(crate) name: String,
+    /// The directory shown.
+    pub(crate) directory: PathBuf,
+    /// Whether that is the container's own cgroup, not mica's.
+    pub(crate) is_containers: bool,
+}
+
+/// Returns the mounts of the container's view of `/sys/fs/cgroup`.
+pub(crate) fn views(container: &ContainerCgroup) -> Vec<View> {
     let Ok(hierarchies) = hierarchy::own() else { return Vec::new() };
     let only_v2 = hierarchies.iter().all(|hierarchy| hierarchy.version == Version::V2);
     let view = |hierarchy: &Hierarchy| {
         let of_container = |group: &&Group| group.path.starts_with(&hierarchy.mountpoint);
         let group = container.groups.iter().find(of_container);
-        let shown = group.map_or_else(|| hierarchy.own.clone(), |group| group.path.clone());
+        let directory = group.map_or_else(|| hierarchy.own.clone(), |group| group.path.clone());
         let name = hierarchy.mountpoint.file_name()?.to_str()?.to_owned();
         // A v2 hierarchy beside v1 ones has nothing a program looks for.
         let useful = only_v2 || hierarchy.version == Version::V1;
-        useful.then(|| (if only_v2 { String::new() } else { name }, shown))
+        let name = if only_v2 { String::new() } else { name };
+        useful.then_some(View { name, directory, is_containers: group.is_some() })
     };
     hierarchies.iter().filter_map(view).collect()
 }

@@ -163,7 +163,7 @@ pub(super) fn mount_sys(
     };
     let sys = Root::from_fd(sys);
     mount::attach(sys.as_fd(), target.as_fd()).step("mount /sys")?;
-    if let Err(error) = mount_cgroup(scene, &sys) {
+    if let Err(error) = mount_cgroup(plan, scene, &sys) {
         scene.notices.push(format!("/sys/fs/cgroup is empty: {}", error.reason));
     }
     if plan.insecure {
@@ -189,19 +189,21 @@ fn mask_thermal(sys: &Root, masks: &mut Masks<'_>) -> Result<(), StepError> {
     Ok(())
 }
 
-fn mount_cgroup(scene: &mut Scene, sys: &Root) -> Result<(), StepError> {
+fn mount_cgroup(plan: &Plan, scene: &mut Scene, sys: &Root) -> Result<(), StepError> {
     let step = "mount /sys/fs/cgroup";
     let views = cgroup::views(&scene.cgroup);
     let Some(target) = entry(sys, "fs/cgroup").step(step)? else { return Ok(()) };
-    let show = |directory: &Path, target: &OwnedFd| {
-        let clone = mount::open_tree_clone_path(directory, true).step(step)?;
-        mount::set_attr(clone.as_fd(), READ_ONLY, true).step(step)?;
+    let show = |view: &cgroup::View, target: &OwnedFd| {
+        let clone = mount::open_tree_clone_path(&view.directory, true).step(step)?;
+        let writable = plan.insecure && view.is_containers;
+        let attr = if writable { INERT } else { READ_ONLY };
+        mount::set_attr(clone.as_fd(), attr, true).step(step)?;
         mount::attach(clone.as_fd(), target.as_fd()).step(step)
     };
-    if let [(name, directory)] = views.as_slice()
-        && name.is_empty()
+    if let [view] = views.as_slice()
+        && view.name.is_empty()
     {
-        return show(directory, &target);
+        return show(view, &target);
     }
     if views.is_empty() {
         return Ok(());
@@ -209,10 +211,10 @@ fn mount_cgroup(scene: &mut Scene, sys: &Root) -> Result<(), StepError> {
     let options = TmpfsOptions { size_bytes: Some(1 << 20), mode: 0o755, attr: INERT };
     let tmpfs = Root::from_fd(mount::tmpfs_with(&options).step(step)?);
     mount::attach(tmpfs.as_fd(), target.as_fd()).step(step)?;
-    for (name, directory) in &views {
-        tmpfs.create_dir(name.as_bytes(), 0o755).step(step)?;
-        if let Some(target) = entry(&tmpfs, name).step(step)? {
-            show(directory, &target)?;
+    for view in &views {
+        tmpfs.create_dir(view.name.as_bytes(), 0o755).step(step)?;
+        if let Some(target) = entry(&tmpfs, &view.name).step(step)? {
+            show(view, &target)?;
         }
     }
     mount::set_attr(tmpfs.as_fd(), READ_ONLY, false).step(step)

@@ -26,26 +26,39 @@ pub(crate) struct Tty {
     size: Box<dyn Fn() -> Size + Send>,
     /// Lines of log shown under a running vertex.
     log_lines: usize,
-    drawn: usize,
+    /// Columns of the lines of the last frame.
+    drawn: Vec<usize>,
     notices: Vec<String>,
 }
 
 impl std::fmt::Debug for Tty {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Tty").field("drawn", &self.drawn).finish_non_exhaustive()
+        f.debug_struct("Tty").field("drawn", &self.drawn.len()).finish_non_exhaustive()
     }
 }
 
 /// One line, and whether it may be dropped when there are too many.
 struct Row {
     text: String,
+    columns: usize,
     ended: bool,
+}
+
+impl Row {
+    fn of(colour: &str, line: String, ended: bool) -> Self {
+        Self { columns: line.width(), text: Colours::paint(colour, &line), ended }
+    }
+}
+
+/// How many rows of the screen lines take up now: a terminal that became narrower has wrapped them.
+fn rows_on_screen(columns: &[usize], width: usize) -> usize {
+    columns.iter().map(|columns| columns.div_ceil(width.max(1)).max(1)).sum()
 }
 
 impl Tty {
     /// A renderer that has drawn nothing.
     pub(crate) fn new(colours: Colours, size: Box<dyn Fn() -> Size + Send>, log_lines: usize) -> Self {
-        Self { colours, size, log_lines, drawn: 0, notices: Vec::new() }
+        Self { colours, size, log_lines, drawn: Vec::new(), notices: Vec::new() }
     }
 
     fn rows(&self, trace: &Trace, now: Timestamp, width: usize, phase: Phase) -> Vec<Row> {
@@ -54,9 +67,9 @@ impl Tty {
         let mut rows = Vec::new();
         for vertex in order {
             let ended = vertex.completed.is_some();
-            rows.push(Row { text: self.vertex_row(vertex, now, width), ended });
+            rows.push(self.vertex_row(vertex, now, width));
             for status in &vertex.statuses {
-                rows.push(Row { text: self.status_row(status, now, width), ended });
+                rows.push(Row { ended, ..self.status_row(status, now, width) });
             }
             if vertex.is_open() && phase == Phase::Running {
                 rows.extend(self.log_rows(vertex, width));
@@ -65,7 +78,7 @@ impl Tty {
         rows
     }
 
-    fn vertex_row(&self, vertex: &Vertex, now: Timestamp, width: usize) -> String {
+    fn vertex_row(&self, vertex: &Vertex, now: Timestamp, width: usize) -> Row {
         let (prefix, colour) = match &vertex.error {
             Some(_) if vertex.is_cancelled() => ("CANCELED ", self.colours.cancel.as_str()),
             Some(_) => ("ERROR ", self.colours.error.as_str()),
@@ -74,10 +87,10 @@ impl Tty {
             None => ("", ""),
         };
         let line = justified(&format!(" => {prefix}{}", clean(&vertex.name)), "", vertex.seconds(now), width);
-        Colours::paint(colour, &line)
+        Row::of(colour, line, vertex.completed.is_some())
     }
 
-    fn status_row(&self, status: &Status, now: Timestamp, width: usize) -> String {
+    fn status_row(&self, status: &Status, now: Timestamp, width: usize) -> Row {
         let update = &status.update;
         let amount = match (update.total, update.current) {
             (0, 0) => String::new(),
@@ -89,7 +102,7 @@ impl Tty {
         let seconds =
             update.started.map_or(0.0, |at| update.completed.unwrap_or(now).seconds_since(at).max(0.0));
         let line = justified(&format!(" => => {}", clean(&update.id)), &amount, seconds, width);
-        Colours::paint(if update.completed.is_some() { &self.colours.run } else { "" }, &line)
+        Row::of(if update.completed.is_some() { &self.colours.run } else { "" }, line, false)
     }
 
     fn log_rows(&self, vertex: &Vertex, width: usize) -> impl Iterator<Item = Row> {
@@ -99,7 +112,7 @@ impl Tty {
             .iter()
             .skip(skipped)
             .map(|line| cut(&format!(" => => # {}", clean(line)), width.saturating_sub(1)))
-            .map(|text| Row { text: Colours::paint(&self.colours.faint, &text), ended: false })
+            .map(|text| Row::of(&self.colours.faint, text, false))
             .collect();
         lines.into_iter()
     }
@@ -115,8 +128,9 @@ impl Renderer for Tty {
             vertex.fresh_lines.clear();
         }
         let mut out = BEGIN.to_owned();
-        if self.drawn > 0 {
-            out.push_str(&format!("\r\u{1b}[{}A", self.drawn));
+        let above = rows_on_screen(&self.drawn, width);
+        if above > 0 {
+            out.push_str(&format!("\r\u{1b}[{above}A"));
         }
         for notice in self.notices.drain(..) {
             out.push_str(&format!("{}{CLEAR_LINE}\r\n", clean(&notice)));
@@ -125,11 +139,11 @@ impl Renderer for Tty {
         if phase == Phase::Running {
             limit(&mut rows, height.saturating_sub(2).max(1));
         }
-        out.push_str(&format!("{}{CLEAR_LINE}\r\n", header(trace, now, phase, width)));
+        rows.insert(0, Row::of("", header(trace, now, phase, width), false));
         for row in &rows {
             out.push_str(&format!("{}{CLEAR_LINE}\r\n", row.text));
         }
-        self.drawn = rows.len() + 1;
+        self.drawn = rows.iter().map(|row| row.columns).collect();
         out + CLEAR_BELOW + END
     }
 }

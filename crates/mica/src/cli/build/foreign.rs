@@ -5,14 +5,13 @@ use crate::flags::Foreign;
 const PUSH: &str = "registries come later; save an archive with -o type=oci,dest=FILE";
 const ATTEST: &str = "attestations come with registries";
 const LEGACY: &str = "only docker's legacy builder had it";
-const LIMITS: &str = "limits of RUN come later; this version knows --ulimit and --shm-size";
+const LIMITS: &str = "only docker's legacy builder had it; --resource limits what a RUN uses";
 
 /// All of them.
 pub(super) const FLAGS: &[Foreign] = &[
     Foreign::refused("attest", ATTEST),
     Foreign::refused("builder", "there is one builder, this machine"),
     Foreign::refused("call", "build checks come later"),
-    Foreign::refused("cgroup-parent", LIMITS),
     Foreign::refused_switch("check", "build checks come later"),
     Foreign::idle_switch("compress", LEGACY),
     Foreign::idle("cpu-period", LIMITS),
@@ -31,7 +30,6 @@ pub(super) const FLAGS: &[Foreign] = &[
     Foreign::refused("provenance", ATTEST).optional(),
     Foreign::refused_switch("pull", "registries come later; base images are built, loaded or imported"),
     Foreign::refused_switch("push", PUSH),
-    Foreign::refused("resource", LIMITS),
     Foreign::idle_switch("rm", LEGACY),
     Foreign::refused("root", "it is buildx's; mica's own comes before the verb: mica --root DIR build"),
     Foreign::refused("sbom", ATTEST).optional(),

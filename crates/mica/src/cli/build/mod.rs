@@ -5,7 +5,9 @@ mod caches;
 mod foreign;
 mod metadata;
 mod outputs;
+mod permissions;
 mod request;
+mod resources;
 mod sources;
 
 use std::path::{Path, PathBuf};
@@ -57,8 +59,8 @@ pub(crate) struct BuildArgs {
     /// Add a line to /etc/hosts of RUN
     #[arg(long, value_name = "HOST:IP", value_parser = hosts::add_host)]
     add_host: Vec<(String, String)>,
-    /// Allow what needs a permission: buildx.local.delete
-    #[arg(long, value_name = "ENTITLEMENT", value_delimiter = ',', value_parser = ["buildx.local.delete"])]
+    /// Allow what needs a permission: network.host, security.insecure, buildx.local.delete
+    #[arg(long, value_name = "ENTITLEMENT", value_delimiter = ',', value_parser = permissions::entitlement)]
     allow: Vec<String>,
     /// Note on the image: [manifest|manifest-descriptor[PLATFORM]:]KEY=VALUE
     #[arg(long, value_name = "ANNOTATION")]
@@ -75,6 +77,9 @@ pub(crate) struct BuildArgs {
     /// Write a cache: type=local,dest=DIR[,mode=max] or type=inline
     #[arg(long, value_name = "CACHE")]
     cache_to: Vec<String>,
+    /// Make the cgroups of RUN in this one
+    #[arg(long, value_name = "CGROUP")]
+    cgroup_parent: Option<String>,
     /// Dockerfile; `-` is standard input
     #[arg(short, long, value_name = "FILE")]
     file: Option<String>,
@@ -111,6 +116,9 @@ pub(crate) struct BuildArgs {
     /// Print nothing but the image ID
     #[arg(short, long)]
     quiet: bool,
+    /// Limit what a RUN uses: memory=SIZE, memory-swap=, cpu-shares=, cpu-period=, cpu-quota=, cpuset-cpus=, cpuset-mems=
+    #[arg(long, value_name = "NAME=VALUE")]
+    resource: Vec<String>,
     /// Run RUN steps with this OCI runtime: runc, crun or a path
     #[arg(long, value_name = "RUNTIME")]
     runtime: Option<PathBuf>,

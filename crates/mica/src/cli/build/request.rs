@@ -15,7 +15,7 @@ use crate::environment::Environment;
 use crate::failure::{Failure, io_failure};
 use crate::values::keyed;
 
-use super::{BuildArgs, annotations, caches, outputs, sources};
+use super::{BuildArgs, annotations, caches, outputs, permissions, resources, sources};
 
 impl BuildArgs {
     /// The request, with everything that only the client knows resolved.
@@ -27,10 +27,12 @@ impl BuildArgs {
             texts: &self.output,
             load: self.load,
             annotations: &annotations.concat(),
-            allow_delete: self.allow.iter().any(|entitlement| entitlement == "buildx.local.delete"),
+            allow_delete: self.allow.iter().any(|entitlement| entitlement == permissions::DELETE),
         };
         let outputs = outputs::all(&given, cx, here)?;
         tags.extend(outputs.names);
+        let build_args = build_args(&self.build_arg, cx.config().proxy_variables(), environment);
+        permissions::refuse_controls(&build_args)?;
         let context = context(&self.context, self.file.as_deref(), here)?;
         let collect = |texts: &[String], parse: &dyn Fn(&str) -> Result<_, Error>| {
             texts.iter().map(|text| parse(text)).collect::<Result<Vec<_>, Error>>()
@@ -40,7 +42,7 @@ impl BuildArgs {
             context,
             tags,
             platform: platform(&self.platform, environment)?,
-            build_args: build_args(&self.build_arg, cx.config().proxy_variables(), environment),
+            build_args,
             named_contexts: collect(&self.build_context, &|text| sources::named_context(text, here))?,
             secrets: self
                 .secret
@@ -52,6 +54,9 @@ impl BuildArgs {
             cache_from: collect_all(&self.cache_from, &|text| caches::from(text, here))?,
             cache_to: cache_to(&self.cache_to, &self.build_arg, here)?,
             labels: self.label.iter().map(|text| keyed::label(text)).collect(),
+            entitlements: permissions::entitlements(&self.allow, self.network.as_deref()),
+            cgroup_parent: self.cgroup_parent.filter(|parent| !parent.is_empty()),
+            resources: resources::parse(&self.resource)?,
             network: self.network,
             extra_hosts: self.add_host,
             shm_bytes: self.shm_size,
@@ -83,7 +88,11 @@ fn collect_all<T>(texts: &[String], parse: &dyn Fn(&str) -> Result<T, Error>) ->
 fn cache_to(texts: &[String], build_args: &[String], here: &Path) -> Result<Vec<CacheTo>, Error> {
     let mut all = collect_all(texts, &|text| caches::to(text, here))?;
     let is_inline = |cache: &CacheTo| cache.destination == CacheDestination::Inline;
-    if build_args.iter().any(|arg| arg == "BUILDKIT_INLINE_CACHE=1") && !all.iter().any(is_inline) {
+    let asks = |arg: &String| {
+        let value = arg.strip_prefix("BUILDKIT_INLINE_CACHE=");
+        value.is_some_and(|value| matches!(value, "1" | "t" | "T" | "true" | "TRUE" | "True"))
+    };
+    if build_args.iter().any(asks) && !all.iter().any(is_inline) {
         all.push(caches::to("type=inline", here)?);
     }
     Ok(all)

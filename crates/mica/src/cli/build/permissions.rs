@@ -1,0 +1,79 @@
+//! `--allow` and build arguments that speak to the builder (build.md O6, V20).
+
+use mica_api::{Class, Entitlements, Error};
+
+/// What may delete files of an output directory; it needs no grant of the engine.
+pub(super) const DELETE: &str = "buildx.local.delete";
+
+/// One value of `--allow`.
+///
+/// # Errors
+/// There is no such entitlement, or nothing here that it would allow.
+pub(super) fn entitlement(text: &str) -> Result<String, String> {
+    match text {
+        DELETE | "network.host" | "security.insecure" => Ok(text.to_owned()),
+        _ if text == "device" || text.starts_with("device=") => {
+            Err("devices are not supported yet".to_owned())
+        }
+        _ => Err(format!("expected one of {DELETE}, network.host, security.insecure")),
+    }
+}
+
+/// What is allowed. `--network host` allows it to single steps too, as buildx has it.
+pub(super) fn entitlements(allowed: &[String], network: Option<&str>) -> Entitlements {
+    let has = |name: &str| allowed.iter().any(|allowed| allowed == name);
+    Entitlements {
+        host_network: has("network.host") || network == Some("host"),
+        insecure: has("security.insecure"),
+    }
+}
+
+/// Control arguments that ask for what mica does not have (V20). The others work, or are about what is refused
+/// elsewhere (`BUILDKIT_SBOM_SCAN_*` without an SBOM).
+///
+/// # Errors
+/// One of them is used.
+pub(super) fn refuse_controls(build_args: &[(String, String)]) -> Result<(), Error> {
+    for (name, value) in build_args {
+        let off = matches!(value.as_str(), "" | "0" | "false" | "disabled=true");
+        let why = match name.as_str() {
+            "BUILDKIT_MULTI_PLATFORM" if !off => "an index for one platform comes with builds for several",
+            "BUILDKIT_DOCKERFILE_CHECK" if !value.is_empty() => "build checks come later",
+            _ if name.starts_with("BUILDKIT_ATTEST_") && !off => "attestations come with registries",
+            _ => continue,
+        };
+        let message = format!("--build-arg {name} is not supported yet");
+        return Err(Error::new(Class::Unsupported, message).why(why));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entitlements_are_known_by_name() {
+        assert_eq!(entitlement("network.host"), Ok("network.host".to_owned()));
+        assert!(entitlement("device=x").unwrap_err().contains("devices"));
+        assert!(entitlement("network").unwrap_err().starts_with("expected one of "));
+        let granted = entitlements(&["security.insecure".to_owned()], Some("host"));
+        assert_eq!(granted, Entitlements { host_network: true, insecure: true });
+        assert_eq!(entitlements(&[DELETE.to_owned()], None), Entitlements::default());
+    }
+
+    #[test]
+    fn control_arguments_work_or_are_refused() {
+        let check = |name: &str, value: &str| refuse_controls(&[(name.to_owned(), value.to_owned())]);
+        for (name, value) in [("BUILDKIT_MULTI_PLATFORM", "1"), ("BUILDKIT_ATTEST_SBOM", "")] {
+            let refused = check(name, value).is_err();
+            assert_eq!(refused, value == "1", "{name}={value}");
+        }
+        assert!(
+            check("BUILDKIT_DOCKERFILE_CHECK", "skip=all").unwrap_err().message.contains("DOCKERFILE_CHECK")
+        );
+        for name in ["BUILDKIT_SYNTAX", "BUILDKIT_CACHE_MOUNT_NS", "BUILDKIT_SBOM_SCAN_STAGE", "OWN"] {
+            assert!(check(name, "1").is_ok());
+        }
+    }
+}
