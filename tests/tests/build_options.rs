@@ -108,9 +108,9 @@ fn resources_are_limited() {
     let lines = printed(&mica, files, &["--resource", limits, "--resource", "cpuset-mems=0"]);
     assert_eq!(lines, ["67108864", "512", "25000", "50000", "0", "0"]);
     // more than there is: the step is killed
-    let hungry = "head -c 200m /dev/zero | tail -c 190m > /dev/null";
+    let hungry = "head -c 60m /dev/zero | tail -c 50m > /dev/null";
     Build::new(&mica, format!("FROM base\nRUN {hungry}\n"))
-        .option("--resource", "memory=32m,memory-swap=32m")
+        .option("--resource", "memory=16m,memory-swap=16m")
         .run()
         .exits(1);
     Build::new(&mica, format!("FROM base\nRUN {hungry}\n")).run().success();
