@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use mica_oci::{ContainerConfig, Digest, Platform};
 use serde::Serialize;
 
-use crate::Timestamp;
+use crate::{CacheEntry, Timestamp};
 
 /// Which images to list.
 #[derive(Debug, Clone, Default)]
@@ -187,8 +187,8 @@ pub struct PruneReport {
     pub containers: Vec<String>,
     /// Volumes.
     pub volumes: Vec<String>,
-    /// Cache records.
-    pub cache_records: Vec<String>,
+    /// Parts of the build cache; their size is what removing them freed.
+    pub cache: Vec<CacheEntry>,
     /// Bytes that are free now.
     pub freed_bytes: u64,
 }

@@ -4,6 +4,7 @@
 //! users see as JSON have docker's keys.
 
 mod build;
+mod cache;
 mod cancel;
 mod container;
 mod error;
@@ -16,6 +17,9 @@ pub use build::{
     Annotation, AnnotationTarget, BuildContext, BuildReply, BuildRequest, CacheDestination, CacheFrom,
     CacheTo, Compression, Destination, DockerfileSource, Entitlements, ImageForm, ImageLayout, NamedContext,
     NoCache, Output, Resources, Secret, SecretValue, SshAgent,
+};
+pub use cache::{
+    CacheCondition, CacheEntry, CacheFilter, CacheFlag, CacheLimits, CacheText, PruneCache, TextTest,
 };
 pub use cancel::{Cancel, Cancelled};
 pub use container::{
@@ -30,8 +34,8 @@ pub use image::{
     PruneImages, PruneReport, RemoveImage, RemovedImage, RootFsDetails,
 };
 pub use system::{
-    CacheEntry, CheckFinding, CheckReport, DiskUsage, PackEntry, PackReply, PackRequest, PruneCache,
-    SystemInfo, SystemPrune, UsageRow, VersionInfo,
+    CheckFinding, CheckReport, DiskUsage, PackEntry, PackReply, PackRequest, SystemInfo, SystemPrune,
+    UsageRow, VersionInfo,
 };
 pub use transfer::{ExportContainer, ImportImage, LoadImages, LoadedImage, SaveImages};
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use mica_oci::{Digest, Platform, Reference};
 use serde::Serialize;
 
-use crate::Timestamp;
+use crate::CacheEntry;
 
 /// `pack`: an image from programs of the host.
 #[derive(Debug, Clone, Default)]
@@ -139,40 +139,6 @@ pub struct DiskUsage {
     pub build_cache: UsageRow,
     /// The cache, record by record.
     pub cache_entries: Vec<CacheEntry>,
-}
-
-/// One record of the build cache.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CacheEntry {
-    /// Short identity.
-    pub id: String,
-    /// What made it: the vertex's name.
-    pub description: String,
-    /// `regular`, `exec.cachemount`, `source.local`.
-    pub kind: String,
-    /// Bytes.
-    pub size_bytes: u64,
-    /// Whether an image or container uses its layer too.
-    pub shared: bool,
-    /// Whether something running uses it.
-    pub in_use: bool,
-    /// When it was made.
-    pub created: Timestamp,
-    /// When it was last of use.
-    pub last_used: Option<Timestamp>,
-    /// How often.
-    pub usage_count: u64,
-}
-
-/// `builder prune`.
-#[derive(Debug, Clone, Default)]
-pub struct PruneCache {
-    /// Everything not in use, not only what no image shares.
-    pub all: bool,
-    /// Only records not used since.
-    pub unused_since: Option<Timestamp>,
-    /// Keep this much.
-    pub keep_bytes: Option<u64>,
 }
 
 /// `system prune`.

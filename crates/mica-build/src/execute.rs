@@ -11,7 +11,7 @@ use mica_api::{Cancel, Class, Error, LogStream};
 use mica_solve::{
     CacheKey, CopyAction, ExecMount, Input, MountKind, Op, Schedule, SourceOp, Vertex, VertexId,
 };
-use mica_store::{LayerId, LockFile, NewCacheRecord, Waited};
+use mica_store::{CacheKind, LayerId, LockFile, NewCacheRecord, Waited};
 
 use crate::cache::{CacheEntry, CacheKeys, Imports};
 use crate::fresh::{StackLayer, Unhashed, stored};
@@ -363,6 +363,7 @@ impl<'a> Execution<'a> {
             aliases: &[*keys.definition.as_bytes()],
             layers,
             description: &vertex.name,
+            kind: kind_of(&vertex.op),
         };
         self.operations.workshop.store.cache_record(&record, self.operations.lease)?;
         Ok(())
@@ -470,4 +471,12 @@ fn takes_secrets(vertex: &Vertex) -> bool {
     let is_secret =
         |mount: &ExecMount| matches!(mount.kind, MountKind::Secret { .. } | MountKind::Ssh { .. });
     !op.secret_env.is_empty() || op.mounts.iter().any(is_secret)
+}
+
+/// What kind of record the result of an operation is.
+fn kind_of(op: &Op) -> CacheKind {
+    match op {
+        Op::Source(SourceOp::Git(_)) => CacheKind::GitCheckout,
+        _ => CacheKind::Regular,
+    }
 }

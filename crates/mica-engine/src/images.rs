@@ -456,5 +456,5 @@ pub(crate) fn prune(
     // One transaction that decides again: a name or a container that came meanwhile keeps its image.
     let images = if request.all { UnneededImages::Unused } else { UnneededImages::Dangling };
     let collection = GcRequest { images, only_images: Some(chosen), ..GcRequest::default() };
-    Ok(prune_report(engine.collect_in_turn(&collection, cancel, events)?))
+    Ok(prune_report(engine.collect_in_turn(&collection, cancel, events)?, &[]))
 }

@@ -10,7 +10,8 @@ use mica_api::{
 };
 use mica_oci::Platform;
 use mica_store::{
-    CheckMode, DriverKind, GcError, GcReport, GcRequest, Outcome, PruneImages, PruneVolumes, PrunedImage,
+    CacheItem, CacheKind, CacheUsage, CheckMode, DriverKind, GcError, GcReport, GcRequest, Outcome,
+    PruneImages, PruneVolumes, PrunedImage,
 };
 use mica_sys::namespace::IdMode;
 
@@ -184,7 +185,7 @@ pub(crate) fn disk_usage(engine: &LocalEngine) -> Result<DiskUsage> {
         .filter(|container| !running.iter().any(|id| id == container.id.as_str()))
         .map(|container| container.bytes)
         .sum();
-    let mounts_bytes: u64 = usage.cache_mounts.iter().map(|(_, bytes)| bytes).sum();
+    let cache_entries = cache_entries(&usage);
     let volume_bytes = usage.volumes.iter().map(|volume| volume.bytes).sum();
     Ok(DiskUsage {
         images: UsageRow {
@@ -206,45 +207,55 @@ pub(crate) fn disk_usage(engine: &LocalEngine) -> Result<DiskUsage> {
             reclaimable_bytes: usage.reclaimable.volumes_bytes,
         },
         build_cache: UsageRow {
-            total: (usage.cache.len() + usage.cache_mounts.len()) as u64,
-            active: 0,
-            size_bytes: usage.cache_bytes + mounts_bytes,
+            total: cache_entries.len() as u64,
+            active: cache_entries.iter().filter(|entry| entry.in_use).count() as u64,
+            size_bytes: cache_entries.iter().map(|entry| entry.size_bytes - entry.shared_bytes).sum(),
             reclaimable_bytes: usage.reclaimable.cache_bytes,
         },
-        cache_entries: cache_entries(engine, &usage)?,
+        cache_entries,
     })
 }
 
-fn cache_entries(engine: &LocalEngine, usage: &mica_store::DiskUsage) -> Result<Vec<CacheEntry>> {
-    let mut entries = Vec::new();
-    for record in engine.store().cache_records()? {
-        let measured = usage.cache.iter().find(|measured| measured.record == record.record);
+/// The build cache, and with it what nothing needs: both go with `builder prune`.
+fn cache_entries(usage: &mica_store::DiskUsage) -> Vec<CacheEntry> {
+    let mut entries: Vec<CacheEntry> = usage.cache.iter().map(cache_entry).collect();
+    let garbage_bytes = usage.reclaimable.garbage_bytes;
+    if garbage_bytes > 0 {
         entries.push(CacheEntry {
-            id: record.record.to_string(),
-            description: record.description,
-            kind: "regular".to_owned(),
-            size_bytes: measured.map_or(0, |measured| measured.unique_bytes),
-            shared: measured.is_some_and(|measured| measured.is_shared),
-            in_use: false,
-            created: Timestamp(record.created),
-            last_used: Some(Timestamp(record.last_used)),
-            usage_count: record.uses,
-        });
-    }
-    for (mount, bytes) in &usage.cache_mounts {
-        entries.push(CacheEntry {
-            id: mount.id.clone(),
-            description: format!("cache mount {}", mount.id),
-            kind: "exec.cachemount".to_owned(),
-            size_bytes: *bytes,
+            id: "unreferenced".to_owned(),
+            parents: Vec::new(),
+            description: "left by commands that did not end well, or replaced".to_owned(),
+            kind: CacheKind::Internal.as_str().to_owned(),
+            size_bytes: garbage_bytes,
+            shared_bytes: 0,
+            reclaimable_bytes: garbage_bytes,
             shared: false,
+            mutable: false,
             in_use: false,
-            created: Timestamp(mount.created),
-            last_used: Some(Timestamp(mount.last_used)),
+            created: Timestamp(0),
+            last_used: None,
             usage_count: 0,
         });
     }
-    Ok(entries)
+    entries
+}
+
+fn cache_entry(part: &CacheUsage) -> CacheEntry {
+    CacheEntry {
+        id: part.id.clone(),
+        parents: part.parent.iter().cloned().collect(),
+        description: part.description.clone(),
+        kind: part.kind.as_str().to_owned(),
+        size_bytes: part.size_bytes,
+        shared_bytes: part.shared_bytes,
+        reclaimable_bytes: part.reclaimable_bytes,
+        shared: part.is_shared,
+        mutable: !matches!(part.item, CacheItem::Record(_)),
+        in_use: part.in_use,
+        created: Timestamp(part.created),
+        last_used: Some(Timestamp(part.last_used)),
+        usage_count: part.uses,
+    }
 }
 
 /// `builder prune`.
@@ -255,14 +266,17 @@ pub(crate) fn prune_cache(
     events: &dyn EventSink,
 ) -> Result<PruneReport> {
     cancel.check()?;
+    let known = engine.store().cache_usage()?;
+    let meant = known.iter().filter(|part| request.filter.matches(&cache_entry(part)));
     let cache = mica_store::PruneCache {
-        unused_since: request.unused_since.map(|time| time.0),
-        only: None,
-        keep_bytes: request.keep_bytes,
-        mounts: request.unused_since.is_none() && request.keep_bytes.is_none(),
+        // Looked at again in the transaction: a build may have used it meanwhile.
+        unused_since: request.filter.unused_since.map(|time| time.0.saturating_add(1)),
+        only: Some(meant.map(|part| part.item.clone()).collect()),
+        shared: request.all,
+        limits: request.limits,
     };
     let request = GcRequest { cache: Some(cache), ..GcRequest::default() };
-    Ok(prune_report(engine.collect_in_turn(&request, cancel, events)?))
+    Ok(prune_report(engine.collect_in_turn(&request, cancel, events)?, &known))
 }
 
 /// `system prune`.
@@ -275,10 +289,11 @@ pub(crate) fn prune(
     let containers = containers::prune(engine, &PruneContainers::default(), cancel)?;
     trim_journals(engine)?;
     let images = if request.all { PruneImages::Unused } else { PruneImages::Dangling };
-    let cache = mica_store::PruneCache { mounts: request.all, ..mica_store::PruneCache::default() };
+    let cache = mica_store::PruneCache { shared: request.all, ..mica_store::PruneCache::default() };
+    let known = engine.store().cache_usage()?;
     let volumes = if request.volumes { PruneVolumes::Anonymous } else { PruneVolumes::None };
     let request = GcRequest { images, cache: Some(cache), volumes, ..GcRequest::default() };
-    let mut report = prune_report(engine.collect_in_turn(&request, cancel, events)?);
+    let mut report = prune_report(engine.collect_in_turn(&request, cancel, events)?, &known);
     report.containers = containers.containers;
     report.freed_bytes += containers.freed_bytes;
     Ok(report)
@@ -289,20 +304,20 @@ pub(crate) fn collect(engine: &LocalEngine, cancel: &Cancel, events: &dyn EventS
     cancel.check()?;
     containers::bury_the_dead(engine)?;
     trim_journals(engine)?;
-    Ok(prune_report(engine.collect_in_turn(&GcRequest::default(), cancel, events)?))
+    Ok(prune_report(engine.collect_in_turn(&GcRequest::default(), cancel, events)?, &[]))
 }
 
-pub(crate) fn prune_report(report: GcReport) -> PruneReport {
+/// What a collection did; `cache` is what was known of the build cache before it.
+pub(crate) fn prune_report(report: GcReport, cache: &[CacheUsage]) -> PruneReport {
+    let removed = report.cache.iter().filter_map(|pruned| {
+        let known = cache.iter().find(|known| known.item == pruned.item)?;
+        Some(CacheEntry { size_bytes: pruned.freed_bytes, ..cache_entry(known) })
+    });
     PruneReport {
+        cache: removed.collect(),
         images: report.images.into_iter().flat_map(image_lines).collect(),
         containers: Vec::new(),
         volumes: report.volumes,
-        cache_records: report
-            .cache_records
-            .iter()
-            .map(ToString::to_string)
-            .chain(report.cache_mounts)
-            .collect(),
         freed_bytes: report.freed_bytes,
     }
 }

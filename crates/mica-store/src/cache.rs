@@ -27,11 +27,48 @@ pub struct CacheHit {
     pub created: i64,
 }
 
+/// What kind of thing a part of the build cache is; the names are docker's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CacheKind {
+    /// The result of a step.
+    Regular,
+    /// A commit of a repository.
+    GitCheckout,
+    /// What is known of the files of a build context.
+    LocalSource,
+    /// What `RUN --mount=type=cache` steps share.
+    CacheMount,
+    /// What nothing needs any more.
+    Internal,
+}
+
+impl CacheKind {
+    /// docker's name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Regular => "regular",
+            Self::GitCheckout => "source.git.checkout",
+            Self::LocalSource => "source.local",
+            Self::CacheMount => "exec.cachemount",
+            Self::Internal => "internal",
+        }
+    }
+
+    /// The kind of a record; a name that a newer program wrote is a result like others.
+    fn of_record(name: &str) -> Self {
+        if name == Self::GitCheckout.as_str() { Self::GitCheckout } else { Self::Regular }
+    }
+}
+
 /// A record as `du` shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CacheRecord {
     /// The record.
     pub record: i64,
+    /// The content key that it is under.
+    pub content: [u8; 32],
+    /// What kind of thing it is.
+    pub kind: CacheKind,
     /// What was done: the text of the step.
     pub description: String,
     /// The complete result, lowest layer first.
@@ -40,7 +77,7 @@ pub struct CacheRecord {
     pub created: i64,
     /// When it was last used, nanoseconds since 1970, give or take a quarter of an hour.
     pub last_used: i64,
-    /// How often it was used; uses within a quarter of an hour count once.
+    /// How often it was used, its making included; uses within a quarter of an hour count once.
     pub uses: u64,
 }
 
@@ -55,6 +92,8 @@ pub struct NewCacheRecord<'a> {
     pub layers: &'a [LayerId],
     /// What was done: the text of the step.
     pub description: &'a str,
+    /// What kind of thing it is.
+    pub kind: CacheKind,
 }
 
 impl Store {
@@ -131,27 +170,7 @@ impl Store {
     /// Returns all usable records, least recently used first.
     pub fn cache_records(&self) -> Result<Vec<CacheRecord>, StoreError> {
         self.flush_touched();
-        self.database().read(|sql| {
-            let select = "SELECT seq, description, created, last_used, uses FROM cache_records
-                WHERE unsynced IS NULL OR unsynced = ?1 ORDER BY last_used, seq";
-            let mut records = sql
-                .prepare_cached(select)?
-                .query_map([self.boot().as_str()], |row| {
-                    Ok(CacheRecord {
-                        record: row.get(0)?,
-                        description: row.get(1)?,
-                        layers: Vec::new(),
-                        created: row.get(2)?,
-                        last_used: row.get(3)?,
-                        uses: row.get::<_, i64>(4)?.cast_unsigned(),
-                    })
-                })?
-                .collect::<rusqlite::Result<Vec<_>>>()?;
-            for record in &mut records {
-                record.layers = record_layers(sql, record.record)?;
-            }
-            Ok(records)
-        })
+        self.database().read(|sql| records(sql, self.boot().as_str()))
     }
 
     /// Removes a record, for example because its result turned out to be lost.
@@ -175,9 +194,16 @@ impl Store {
         write.sql(|sql| {
             sql.prepare_cached("DELETE FROM cache_records WHERE content = ?1")?
                 .execute([&new.content[..]])?;
-            let insert = "INSERT INTO cache_records(content, description, created, last_used, unsynced)
-                VALUES (?1, ?2, ?3, ?3, ?4)";
-            sql.prepare_cached(insert)?.execute(params![&new.content[..], new.description, now(), boot])?;
+            let insert = "INSERT INTO cache_records(content, description, kind, created, last_used, unsynced)
+                VALUES (?1, ?2, ?3, ?4, ?4, ?5)";
+            let kind = new.kind.as_str();
+            sql.prepare_cached(insert)?.execute(params![
+                &new.content[..],
+                new.description,
+                kind,
+                now(),
+                boot
+            ])?;
             let record = sql.last_insert_rowid();
             let insert = "INSERT INTO cache_layers(record, position, layer) VALUES (?1, ?2, ?3)";
             for (position, layer) in new.layers.iter().enumerate() {
@@ -239,6 +265,31 @@ fn lookup(sql: &Transaction<'_>, key: &[u8; 32], boot: &str) -> rusqlite::Result
         }
     }
     Ok(None)
+}
+
+/// All usable records, least recently used first.
+pub(crate) fn records(sql: &Transaction<'_>, boot: &str) -> rusqlite::Result<Vec<CacheRecord>> {
+    let select = "SELECT seq, content, kind, description, created, last_used, uses FROM cache_records
+        WHERE unsynced IS NULL OR unsynced = ?1 ORDER BY last_used, seq";
+    let mut records = sql
+        .prepare_cached(select)?
+        .query_map([boot], |row| {
+            Ok(CacheRecord {
+                record: row.get(0)?,
+                content: row.get(1)?,
+                kind: CacheKind::of_record(&row.get::<_, String>(2)?),
+                description: row.get(3)?,
+                layers: Vec::new(),
+                created: row.get(4)?,
+                last_used: row.get(5)?,
+                uses: row.get::<_, i64>(6)?.cast_unsigned().saturating_add(1),
+            })
+        })?
+        .collect::<rusqlite::Result<Vec<_>>>()?;
+    for record in &mut records {
+        record.layers = record_layers(sql, record.record)?;
+    }
+    Ok(records)
 }
 
 fn record_layers(sql: &Transaction<'_>, record: i64) -> rusqlite::Result<Vec<LayerId>> {

@@ -76,18 +76,16 @@ impl Store {
     ) -> Result<CacheMount, StoreError> {
         let directory = self.state().cache_mount(id);
         self.note_use(id)?;
-        match sharing {
+        let mount = match sharing {
             Sharing::Shared => lock::poll(is_cancelled, || take(&directory, 0, Mode::Shared)),
             Sharing::Locked => lock::poll(is_cancelled, || take(&directory, 0, Mode::Exclusive)),
-            Sharing::Private => {
-                for slot in 0_u64.. {
-                    if let Some(mount) = take(&directory, slot, Mode::Exclusive)? {
-                        return Ok(mount);
-                    }
-                }
-                unreachable!("there are more slots than processes")
-            }
+            Sharing::Private => take_any(&directory),
+        }?;
+        if mount.is_new {
+            // A collector that removed the old directory after our first note has forgotten the note too.
+            self.note_use(id)?;
         }
+        Ok(mount)
     }
 
     /// Returns all cache mounts, least recently used first.
@@ -101,6 +99,27 @@ impl Store {
                 })?
                 .collect()
         })
+    }
+
+    /// Whether a step uses a slot of a cache mount right now.
+    ///
+    /// Looks by taking each slot's lock for a moment; who wants the slot in this moment looks again, or takes another.
+    pub(crate) fn is_cache_mount_used(directory: &Path) -> Result<bool, StoreError> {
+        for name in files::list(directory).context("list", directory)? {
+            if !name.ends_with(names::LOCK_SUFFIX) {
+                continue;
+            }
+            let path = directory.join(name);
+            let file = match File::open(&path) {
+                Ok(file) => file,
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+                Err(error) => return Err(error).context("open", &path),
+            };
+            if !lock::try_flock(&file, Mode::Exclusive).context("lock", &path)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Removes the slots of a cache mount that nobody uses; returns whether all are gone.
@@ -146,6 +165,16 @@ fn take(directory: &Path, slot: u64, mode: Mode) -> Result<Option<CacheMount>, S
         Err(error) => return Err(error).context("create", &data),
     };
     Ok(Some(CacheMount { data, _lock: held, is_new }))
+}
+
+/// Takes the first slot that nobody uses.
+fn take_any(directory: &Path) -> Result<CacheMount, StoreError> {
+    for slot in 0_u64.. {
+        if let Some(mount) = take(directory, slot, Mode::Exclusive)? {
+            return Ok(mount);
+        }
+    }
+    unreachable!("there are more slots than processes")
 }
 
 fn lock_slot(directory: &Path, slot: u64, mode: Mode) -> Result<Option<File>, StoreError> {

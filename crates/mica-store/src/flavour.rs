@@ -10,7 +10,7 @@ use crate::files;
 use crate::layout::StateDir;
 
 /// The newest layout and database schema this program knows.
-pub const SCHEMA: u32 = 2;
+pub const SCHEMA: u32 = 3;
 
 /// Everything about a store that cannot change after its creation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

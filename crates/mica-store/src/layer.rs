@@ -60,7 +60,7 @@ pub struct StagedLayer<'a> {
 }
 
 /// What a layer takes on disk: every file and directory in whole blocks of 4 KiB, a hard-linked file once, links and
-/// nodes nothing; plus its table and recipe.
+/// nodes nothing; plus its table and recipe, its own directory and the root of its files.
 ///
 /// Computed from the table and not asked of the file system, so that `system df` and the prune that follows agree on
 /// every file system, with or without compression and reflinks.
@@ -70,7 +70,9 @@ pub fn layer_disk_bytes(table: &Table, table_bytes: u64, recipe_bytes: u64) -> u
         Kind::Directory { .. } => files::disk_bytes(1),
         _ => 0,
     });
-    entries.fold(files::disk_bytes(table_bytes) + files::disk_bytes(recipe_bytes), u64::saturating_add)
+    let directories = 2 * files::disk_bytes(1);
+    let own = directories + files::disk_bytes(table_bytes) + files::disk_bytes(recipe_bytes);
+    entries.fold(own, u64::saturating_add)
 }
 
 const SELECT: &str = "SELECT id, diff_id, tar_bytes, content_bytes, disk_bytes, recipe, created FROM layers";

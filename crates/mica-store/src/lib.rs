@@ -44,7 +44,7 @@ mod reserve;
 mod store;
 mod volume;
 
-pub use cache::{CacheHit, CacheRecord, NewCacheRecord};
+pub use cache::{CacheHit, CacheKind, CacheRecord, NewCacheRecord};
 pub use cache_mount::{CacheMount, CacheMountRecord, Sharing};
 pub use check::{CheckMode, CheckReport, Finding, Outcome, Problem};
 pub use container::{ContainerRecord, NewContainer};
@@ -54,8 +54,8 @@ pub use fetched::Fetched;
 pub use flavour::{DriverKind, Flavour, IdMap, Mismatch, SCHEMA};
 pub use form::RemoteForm;
 pub use gc::{
-    CacheUsage, ContainerUsage, DiskUsage, GcError, GcReport, GcRequest, ImageUsage, PruneCache, PruneImages,
-    PruneVolumes, PrunedImage, Reclaimable, VolumeUsage,
+    CacheItem, CacheUsage, ContainerUsage, DiskUsage, GcError, GcReport, GcRequest, ImageUsage, PruneCache,
+    PruneImages, PruneVolumes, PrunedCache, PrunedImage, Reclaimable, VolumeUsage,
 };
 pub use id::{ContainerId, IdError, LayerId, LeaseId, VolumeId};
 pub use image::{ImageContents, ImageRecord, ManifestLayers, Published};
@@ -64,7 +64,7 @@ pub use journal::JournalRecord;
 pub use layer::{LayerRecord, StagedLayer, layer_disk_bytes};
 pub use lease::Lease;
 pub use lock::{Lock, LockFile, Waited};
-pub use store::{Store, repair_unopenable};
+pub use store::{Space, Store, repair_unopenable};
 pub use volume::{VolumeError, VolumeRecord};
 
 /// Nanoseconds since 1970.

@@ -14,6 +14,8 @@ use crate::lock::Lock;
 const STEPS: [&str; SCHEMA as usize - 1] = [
     // 2: conditional requests
     "CREATE TABLE fetched(url TEXT PRIMARY KEY, etag TEXT, last_modified TEXT, content BLOB NOT NULL) WITHOUT ROWID;",
+    // 3: types of cache records
+    "ALTER TABLE cache_records ADD COLUMN kind TEXT NOT NULL DEFAULT 'regular';",
 ];
 
 /// Brings a store to the newest schema; nothing happens to one that is there, or that cannot be written.

@@ -22,7 +22,7 @@ const AMPLE_BYTES: u64 = 8 * RESERVE_BYTES;
 impl Store {
     /// Gives the reserve up if the disk is full. To be called before something is removed.
     pub(crate) fn give_up_reserve(&self) {
-        if self.free_bytes().is_ok_and(|free| free < FULL_BYTES) {
+        if self.space().is_ok_and(|space| space.free_bytes < FULL_BYTES) {
             // Without room removing will fail, and say so.
             let _ = files::remove_file(&self.state().reserve());
         }
@@ -33,7 +33,7 @@ impl Store {
         let path = self.state().reserve();
         // A copy of a store may have a file without blocks.
         let is_there = std::fs::metadata(&path).is_ok_and(|found| found.blocks() * 512 >= RESERVE_BYTES);
-        if is_there || self.free_bytes().is_ok_and(|free| free < AMPLE_BYTES) {
+        if is_there || self.space().is_ok_and(|space| space.free_bytes < AMPLE_BYTES) {
             return;
         }
         let made = OpenOptions::new()
@@ -47,11 +47,6 @@ impl Store {
             // Some file systems cannot set blocks aside: then a full disk has to be helped from outside.
             let _ = files::remove_file(&path);
         }
-    }
-
-    fn free_bytes(&self) -> io::Result<u64> {
-        let found = rustix::fs::statvfs(self.state().root())?;
-        Ok(found.f_bavail * found.f_frsize)
     }
 }
 

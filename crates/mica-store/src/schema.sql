@@ -1,4 +1,4 @@
--- Schema 2. A change here is also a step in migrate.rs. Digests are text, layer IDs 16 bytes, times nanoseconds since 1970.
+-- Schema 3. A change here is also a step in migrate.rs. Digests are text, layer IDs 16 bytes, times nanoseconds since 1970.
 -- `unsynced` is the boot token of rows whose files are not on the disk yet (db.rs); NULL once they are.
 -- AUTOINCREMENT where a sync marks "everything up to here": a number must never be used twice.
 
@@ -69,10 +69,12 @@ CREATE TABLE forms(
   PRIMARY KEY(manifest, form)
 ) WITHOUT ROWID;
 
+-- kind: docker's name of the type of a record.
 CREATE TABLE cache_records(
   seq INTEGER PRIMARY KEY AUTOINCREMENT,
   content BLOB NOT NULL UNIQUE,
   description TEXT NOT NULL,
+  kind TEXT NOT NULL DEFAULT 'regular',
   created INTEGER NOT NULL,
   last_used INTEGER NOT NULL,
   uses INTEGER NOT NULL DEFAULT 0,

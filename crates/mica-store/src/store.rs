@@ -40,6 +40,15 @@ struct Inner {
     touched: Mutex<BTreeSet<i64>>,
 }
 
+/// The disk that a store is on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Space {
+    /// Its size.
+    pub total_bytes: u64,
+    /// What this user may still write.
+    pub free_bytes: u64,
+}
+
 impl Store {
     /// Opens the store at `root`, making it first if there is none.
     ///
@@ -89,6 +98,17 @@ impl Store {
     /// What kind of store this is.
     pub fn flavour(&self) -> &Flavour {
         &self.inner.file.flavour
+    }
+
+    /// How large the disk is that the store is on, and what is free of it.
+    pub fn space(&self) -> Result<Space, StoreError> {
+        let root = self.state().root();
+        let found = rustix::fs::fstatvfs(&self.inner.root).map_err(std::io::Error::from);
+        let found = found.context("ask for the free space of", root)?;
+        Ok(Space {
+            total_bytes: found.f_blocks.saturating_mul(found.f_frsize),
+            free_bytes: found.f_bavail.saturating_mul(found.f_frsize),
+        })
     }
 
     /// A random name that this store keeps for ever, for the run directory.

@@ -217,6 +217,7 @@ fn rows_of_an_earlier_boot_that_were_never_synced_count_as_absent() {
         aliases: &[[8; 32]],
         layers: &[record.id],
         description: "RUN x",
+        kind: mica_store::CacheKind::Regular,
     };
     store.cache_record(&new, &lease).unwrap();
     drop(lease);

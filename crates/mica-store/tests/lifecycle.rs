@@ -8,9 +8,9 @@ use std::io::{Read as _, Write as _};
 use mica_api::Fault as _;
 use mica_oci::{Descriptor, Digest};
 use mica_store::{
-    CommitError, ContainerError, ContainerId, Fetched, GcRequest, ImageError, NewCacheRecord, NewContainer,
-    OpenError, PruneCache, PruneImages, PruneVolumes, RemoteForm, Removal, Sharing, Store, StoreError,
-    Waited,
+    CacheItem, CommitError, ContainerError, ContainerId, Fetched, GcRequest, ImageError, NewCacheRecord,
+    NewContainer, OpenError, PruneCache, PruneImages, PruneVolumes, RemoteForm, Removal, Sharing, Store,
+    StoreError, Waited,
 };
 use support::{assert_complete, flavour, image, layer, name, open, publish};
 use tempfile::TempDir;
@@ -98,7 +98,13 @@ fn disk_usage_announces_exactly_what_prune_frees() {
     publish(&store, "app:1", "new");
     let lease = store.lease().unwrap();
     let cached = layer(&store, &lease, "cached only");
-    let new = NewCacheRecord { content: &[7; 32], aliases: &[], layers: &[cached.id], description: "RUN x" };
+    let new = NewCacheRecord {
+        content: &[7; 32],
+        aliases: &[],
+        layers: &[cached.id],
+        description: "RUN x",
+        kind: mica_store::CacheKind::Regular,
+    };
     store.cache_record(&new, &lease).unwrap();
     container(&store, &lease, "box", &used);
     drop(lease);
@@ -110,7 +116,7 @@ fn disk_usage_announces_exactly_what_prune_frees() {
     for (announced, request) in [
         (store.disk_usage().unwrap().reclaimable.dangling_images_bytes, prune(PruneImages::Dangling)),
         (store.disk_usage().unwrap().reclaimable.cache_bytes, {
-            let cache = PruneCache { mounts: true, ..PruneCache::default() };
+            let cache = PruneCache::everything();
             GcRequest { cache: Some(cache), ..GcRequest::default() }
         }),
     ] {
@@ -219,6 +225,7 @@ fn a_cache_record_is_found_by_content_and_definition_while_its_layers_are_here()
         aliases: &[[2; 32], [3; 32]],
         layers: &layers,
         description: "RUN x",
+        kind: mica_store::CacheKind::Regular,
     };
     store.cache_record(&new, &lease).unwrap();
     for key in [[1; 32], [2; 32], [3; 32]] {
@@ -309,14 +316,12 @@ fn cache_mounts_are_shared_separate_or_taken_in_turn() {
     assert!(matches!(locked, Err(StoreError::Cancelled)));
     drop((first, second));
     let locked = store.cache_mount("id", Sharing::Locked, &never).unwrap();
-    let request = GcRequest {
-        cache: Some(PruneCache { mounts: true, ..PruneCache::default() }),
-        ..GcRequest::default()
-    };
-    assert!(store.collect(&request).unwrap().cache_mounts.is_empty());
+    let request = GcRequest { cache: Some(PruneCache::everything()), ..GcRequest::default() };
+    assert!(store.collect(&request).unwrap().cache.is_empty());
     assert!(locked.path().exists());
     drop((locked, private));
-    assert_eq!(store.collect(&request).unwrap().cache_mounts, ["id"]);
+    assert_eq!(store.collect(&request).unwrap().cache[0].item, CacheItem::Mount("id".to_owned()));
+    assert!(store.cache_mounts().unwrap().is_empty());
     assert_eq!(fs::read_dir(store.state().cache_mounts()).unwrap().count(), 0);
 }
 
@@ -375,7 +380,7 @@ fn a_store_of_another_kind_or_a_newer_one_is_refused_untouched() {
     let error = Store::open(&root, &other).unwrap_err();
     assert!(matches!(&error, OpenError::Flavour { .. }) && error.advice().is_some(), "{error}");
     let path = root.join("store.json");
-    let newer = fs::read_to_string(&path).unwrap().replace("\"schema\": 2", "\"schema\": 9");
+    let newer = fs::read_to_string(&path).unwrap().replace("\"schema\": 3", "\"schema\": 9");
     fs::write(&path, newer).unwrap();
     assert!(matches!(Store::open(&root, &flavour()), Err(OpenError::Newer { found: 9, .. })));
     assert_eq!(support::tree(&root), before);
@@ -386,16 +391,20 @@ fn an_older_store_is_brought_up_to_date_by_opening_it() {
     let directory = TempDir::new().unwrap();
     let published = publish(&open(directory.path()), "app", "one");
     let sql = rusqlite::Connection::open(directory.path().join("mica.db")).unwrap();
-    sql.execute_batch("DROP TABLE fetched; PRAGMA user_version = 1;").unwrap();
+    sql.execute_batch(
+        "DROP TABLE fetched; ALTER TABLE cache_records DROP COLUMN kind; PRAGMA user_version = 1;",
+    )
+    .unwrap();
     drop(sql);
     let path = directory.path().join("store.json");
-    fs::write(&path, fs::read_to_string(&path).unwrap().replace("\"schema\": 2", "\"schema\": 1")).unwrap();
+    fs::write(&path, fs::read_to_string(&path).unwrap().replace("\"schema\": 3", "\"schema\": 1")).unwrap();
     let store = open(directory.path());
     let fetched = Fetched { etag: Some("\"a\"".into()), last_modified: None, content: [7; 32] };
     store.note_fetched("http://h/x", &fetched).unwrap();
     assert_eq!(store.fetched("http://h/x").unwrap(), Some(fetched));
+    assert!(store.cache_records().unwrap().is_empty());
     assert_complete(&store, &published.target.digest);
-    assert!(fs::read_to_string(&path).unwrap().contains("\"schema\": 2"));
+    assert!(fs::read_to_string(&path).unwrap().contains("\"schema\": 3"));
 }
 
 #[test]

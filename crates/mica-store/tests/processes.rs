@@ -70,6 +70,7 @@ fn six_processes_commit_a_hundred_times_each() {
                 aliases: &[],
                 layers: &[record.id],
                 description: "RUN x",
+                kind: mica_store::CacheKind::Regular,
             };
             store.cache_record(&new, &lease).unwrap();
         }

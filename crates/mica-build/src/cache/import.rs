@@ -7,7 +7,7 @@ use mica_api::{CacheFrom, Cancel, Error};
 use mica_distribution::{Directory, FoundLayer, blob_file, read_blob, read_index};
 use mica_oci::{Descriptor, DiffId, Document, ImageConfig, Manifest, annotation};
 use mica_solve::{Graph, VertexId};
-use mica_store::{LayerId, Lease, NewCacheRecord};
+use mica_store::{CacheKind, LayerId, Lease, NewCacheRecord};
 use serde_json::Value;
 
 use super::format::{Answer, CONFIG_TYPE, CacheConfig, INLINE_KEY, UNCOMPRESSED, answers};
@@ -95,6 +95,7 @@ impl<'a> Imports<'a> {
                         aliases: &key.keys.map(|key| *key),
                         layers: &layers,
                         description: key.description,
+                        kind: CacheKind::Regular,
                     };
                     self.workshop.store.cache_record(&record, self.lease)?;
                     return Ok(Some(Hit { key: answer.content, layers }));

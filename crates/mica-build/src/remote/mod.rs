@@ -15,7 +15,7 @@ use std::thread;
 
 use mica_api::{Cancel, Class, Error, Secret, SshAgent};
 use mica_solve::{CacheKey, CopyAction, FileAction, FileOp, Graph, Input, Op, SourceOp, VertexId};
-use mica_store::{LayerId, Lease, NewCacheRecord};
+use mica_store::{CacheKind, LayerId, Lease, NewCacheRecord};
 
 use crate::context::LocalContext;
 use crate::fileop::{self, FileOptions, SourceTree};
@@ -133,8 +133,17 @@ impl<'a> Remotes<'a> {
         }
         let layers = vec![self.fetch(source, &resolved)?];
         let key = resolved.key;
-        let record =
-            NewCacheRecord { content: key.as_bytes(), aliases: &[], layers: &layers, description: name };
+        let kind = match source {
+            SourceOp::Git(_) => CacheKind::GitCheckout,
+            _ => CacheKind::Regular,
+        };
+        let record = NewCacheRecord {
+            content: key.as_bytes(),
+            aliases: &[],
+            layers: &layers,
+            description: name,
+            kind,
+        };
         self.workshop.store.cache_record(&record, self.lease)?;
         Ok((resolved, Hit { key, layers }))
     }

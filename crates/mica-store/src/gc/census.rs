@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use mica_oci::{Digest, ImageId};
 use rusqlite::{Transaction, params};
 
+use super::loose::Loose;
 use crate::layer::parsed;
 use crate::{LayerId, LeaseId};
 
@@ -21,6 +22,10 @@ pub(super) struct Census {
     pub(super) leased_layers: BTreeSet<usize>,
     /// Blobs of living leases.
     pub(super) leased_blobs: BTreeSet<usize>,
+    /// What belongs to the build cache and is no layer; measured by whoever wants a plan for it.
+    pub(super) loose: Vec<Loose>,
+    /// What is free on the disk.
+    pub(super) free_bytes: u64,
 }
 
 /// A layer or a blob.
@@ -47,10 +52,24 @@ pub(super) struct RecordRow {
     pub(super) record: i64,
     pub(super) last_used: i64,
     pub(super) layers: BTreeSet<usize>,
+    /// The layer that the step itself made, if its result is not empty.
+    pub(super) top: Option<usize>,
     pub(super) is_usable: bool,
 }
 
 impl Census {
+    /// Layers of images and containers.
+    pub(super) fn shared_layers(&self) -> BTreeSet<usize> {
+        let images = self.images.iter().flat_map(|image| &image.layers);
+        images.chain(&self.container_layers).copied().collect()
+    }
+
+    /// Records whose result is all here, least recently used first.
+    pub(super) fn usable_records(&self) -> impl Iterator<Item = &RecordRow> {
+        let is_here = |layer: &usize| self.layers[*layer].is_usable;
+        self.records.iter().filter(move |record| record.is_usable && record.layers.iter().all(is_here))
+    }
+
     /// Reads the census; leases in `dead` hold nothing.
     pub(super) fn read(
         sql: &Transaction<'_>,
@@ -87,6 +106,32 @@ impl Census {
         }
         Ok(census)
     }
+}
+
+impl RecordRow {
+    /// Whether the whole result is in a set of layers: it belongs to an image, or a process uses it.
+    pub(super) fn is_within(&self, held: &BTreeSet<usize>) -> bool {
+        !self.layers.is_empty() && self.layers.is_subset(held)
+    }
+}
+
+/// For each layer the record that it counts for: the one whose step made it. Of several, and of layers that no step
+/// made because they came from elsewhere and have no image any more, the one with the fewest layers, then the oldest.
+pub(super) fn makers(records: &[&RecordRow], shared: &BTreeSet<usize>, layers: usize) -> Vec<Option<usize>> {
+    let mut order: Vec<usize> = (0..records.len()).collect();
+    order.sort_by_key(|position| (records[*position].layers.len(), records[*position].record));
+    let mut makers = vec![None; layers];
+    for position in &order {
+        if let Some(top) = records[*position].top {
+            makers[top].get_or_insert(*position);
+        }
+    }
+    for position in order {
+        for layer in records[position].layers.difference(shared) {
+            makers[*layer].get_or_insert(position);
+        }
+    }
+    makers
 }
 
 /// The leases that have a row.
@@ -162,14 +207,16 @@ fn read_records(
         .query_map([boot], |row| {
             let record = row.get(0)?;
             let (last_used, is_usable) = (row.get(1)?, row.get(2)?);
-            Ok((record, RecordRow { record, last_used, layers: BTreeSet::new(), is_usable }))
+            Ok((record, RecordRow { record, last_used, layers: BTreeSet::new(), top: None, is_usable }))
         })?
         .collect::<rusqlite::Result<_>>()?;
-    let mut statement = sql.prepare_cached("SELECT record, layer FROM cache_layers")?;
+    let mut statement =
+        sql.prepare_cached("SELECT record, layer FROM cache_layers ORDER BY record, position")?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
         if let Some(record) = records.get_mut(&row.get(0)?) {
-            record.layers.extend(layer_at.get(&row.get::<_, LayerId>(1)?));
+            record.top = layer_at.get(&row.get::<_, LayerId>(1)?).copied();
+            record.layers.extend(record.top);
         }
     }
     let mut records: Vec<RecordRow> = records.into_values().collect();

@@ -13,6 +13,7 @@
 //! One collector at a time; a second one does not wait.
 
 mod census;
+mod loose;
 mod plan;
 mod sweep;
 mod usage;
@@ -21,6 +22,7 @@ use std::collections::BTreeSet;
 use std::fs::File;
 use std::time::Instant;
 
+use mica_api::CacheLimits;
 use mica_oci::{DiffId, Digest, ImageId, Reference};
 use rusqlite::params;
 
@@ -43,13 +45,13 @@ pub struct GcRequest {
     pub images: PruneImages,
     /// Only these, if they qualify; `None` is all that qualify.
     pub only_images: Option<BTreeSet<Digest>>,
-    /// Which cache records; `None` keeps all.
+    /// Which part of the build cache; `None` keeps all.
     pub cache: Option<PruneCache>,
     /// Which volumes.
     pub volumes: PruneVolumes,
     /// Only these, if they qualify; `None` is all that qualify.
     pub only_volumes: Option<BTreeSet<String>>,
-    /// When to stop unlinking; the rest stays in the trash for the next collection.
+    /// When to stop measuring and unlinking; the rest stays in the trash for the next collection.
     pub deadline: Option<Instant>,
 }
 
@@ -65,17 +67,35 @@ pub enum PruneImages {
     Unused,
 }
 
-/// Cache records that a prune gives up; every condition must hold.
+/// One part of the build cache.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum CacheItem {
+    /// The result of a step.
+    Record(i64),
+    /// A cache mount, by the id in the Dockerfile.
+    Mount(String),
+    /// What is known of the files of a build context, by the name of its file.
+    Context(String),
+}
+
+/// Build cache that a prune gives up; every condition must hold. What running processes use stays.
 #[derive(Debug, Clone, Default)]
 pub struct PruneCache {
     /// Not used since this time, nanoseconds since 1970.
     pub unused_since: Option<i64>,
-    /// Only these records.
-    pub only: Option<BTreeSet<i64>>,
-    /// Least recently used first, until what only the cache needs takes no more than this.
-    pub keep_bytes: Option<u64>,
-    /// Cache mounts that no step uses, too; they do not count against `keep_bytes`.
-    pub mounts: bool,
+    /// Only these.
+    pub only: Option<BTreeSet<CacheItem>>,
+    /// Results that belong to an image or a container, too: their layers stay, but are not found again.
+    pub shared: bool,
+    /// Least recently used first, until what only the cache needs fits.
+    pub limits: CacheLimits,
+}
+
+impl PruneCache {
+    /// Gives up everything.
+    pub fn everything() -> Self {
+        Self { shared: true, ..Self::default() }
+    }
 }
 
 /// Volumes that a prune gives up: never one that a container mounts.
@@ -103,22 +123,29 @@ pub struct PrunedImage {
     pub layers: Vec<DiffId>,
 }
 
+/// A part of the build cache that a prune removed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PrunedCache {
+    /// Which.
+    pub item: CacheItem,
+    /// What removing it freed: a layer that several had counts for the one that made it.
+    pub freed_bytes: u64,
+}
+
 /// What a collection did.
 #[derive(Debug, Default)]
 pub struct GcReport {
     /// Images removed.
     pub images: Vec<PrunedImage>,
-    /// Cache records removed.
-    pub cache_records: Vec<i64>,
-    /// Ids of cache mounts removed.
-    pub cache_mounts: Vec<String>,
+    /// Parts of the build cache removed, least recently used first.
+    pub cache: Vec<PrunedCache>,
     /// Names of volumes removed.
     pub volumes: Vec<String>,
     /// Layers removed.
     pub layers: u64,
     /// Blobs removed.
     pub blobs: u64,
-    /// Bytes that layers, blobs, volumes and cache mounts took: what `system df` announced.
+    /// Bytes that layers, blobs, volumes and cache mounts took on disk: what `system df` announced.
     pub freed_bytes: u64,
     /// What could not be unlinked; it is in the trash, or found again by the next collection.
     pub problems: Vec<StoreError>,
@@ -139,6 +166,14 @@ pub enum GcError {
     Store(#[from] StoreError),
 }
 
+/// What was looked at before the transaction, which must be short.
+struct Walked {
+    listing: sweep::Listing,
+    volumes: Vec<(VolumeRecord, u64)>,
+    loose: Vec<loose::Loose>,
+    free_bytes: u64,
+}
+
 /// The lock of the one collector.
 const LOCK: &str = "gc";
 
@@ -154,11 +189,19 @@ impl Store {
         self.flush_touched();
         let mut report = GcReport::default();
         let listing = sweep::Listing::read(self)?;
-        let sizes = self.volume_sizes(request)?;
+        let walked = Walked {
+            listing,
+            volumes: self.volume_sizes(request)?,
+            loose: match request.cache {
+                Some(_) => loose::measure(self, request.deadline)?,
+                None => Vec::new(),
+            },
+            free_bytes: self.space()?.free_bytes,
+        };
         let forgotten = self
             .database()
-            .write(Strength::Full, |write| self.forget(write, request, &listing, &sizes, &mut report))?;
-        sweep::run(self, &listing, forgotten, request, &mut report);
+            .write(Strength::Full, |write| self.forget(write, request, &walked, &mut report))?;
+        sweep::run(self, &walked.listing, forgotten, request, &mut report);
         self.set_reserve_aside();
         Ok(report)
     }
@@ -168,20 +211,24 @@ impl Store {
         &self,
         write: &Write<'_>,
         request: &GcRequest,
-        listing: &sweep::Listing,
-        sizes: &[(VolumeRecord, u64)],
+        walked: &Walked,
         report: &mut GcReport,
     ) -> Result<sweep::Forgotten, StoreError> {
         let dead = delete_dead_leases(self, write)?;
-        let census = write.sql(|sql| Census::read(sql, self.boot().as_str(), &BTreeSet::new()))?;
+        let mut census = write.sql(|sql| Census::read(sql, self.boot().as_str(), &BTreeSet::new()))?;
+        census.loose.clone_from(&walked.loose);
+        census.free_bytes = walked.free_bytes;
         let plan = Plan::new(&census, request);
         // Before the rows go: what has a row now is not an orphan, what has none never gets one.
-        let mut forgotten = write.sql(|sql| listing.without_rows(sql))?;
+        let mut forgotten = write.sql(|sql| walked.listing.without_rows(sql))?;
         forgotten.leases = dead;
-        for record in &plan.records {
-            write.sql(|sql| {
-                sql.prepare_cached("DELETE FROM cache_records WHERE seq = ?1")?.execute([record])
-            })?;
+        for record in &plan.unusable {
+            delete_record(write, *record)?;
+        }
+        for pruned in &plan.cache {
+            if let CacheItem::Record(record) = pruned.item {
+                delete_record(write, record)?;
+            }
         }
         for digest in &plan.images {
             report.images.push(prune_image(write, digest)?);
@@ -201,19 +248,19 @@ impl Store {
             let orphans = "DELETE FROM fetched WHERE content NOT IN (SELECT content FROM cache_records)";
             sql.prepare_cached(orphans)?.execute([])
         })?;
-        for (volume, bytes) in sizes {
+        for (volume, bytes) in &walked.volumes {
             if delete_unused_volume(write, volume)? {
                 report.volumes.push(volume.name.clone());
                 report.freed_bytes += bytes;
                 forgotten.directories.push(self.state().volume(volume.id));
             }
         }
-        report.cache_records = plan.records;
         report.layers = plan.layers.len() as u64;
         report.blobs = plan.blobs.len() as u64;
         report.freed_bytes += plan.freed_bytes;
         forgotten.directories.extend(plan.layers.iter().map(|id| self.state().layer(*id)));
         forgotten.blobs.extend(plan.blobs);
+        forgotten.cache = plan.cache;
         Ok(forgotten)
     }
 
@@ -228,12 +275,17 @@ impl Store {
             };
             let named = request.only_volumes.as_ref().is_none_or(|only| only.contains(&volume.name));
             if chosen && named {
-                let bytes = usage::tree_bytes(&self.state().volume_data(volume.id))?;
+                let bytes = usage::tree_bytes(&self.state().volume_data(volume.id), request.deadline)?;
                 sizes.push((volume, bytes));
             }
         }
         Ok(sizes)
     }
+}
+
+fn delete_record(write: &Write<'_>, record: i64) -> Result<(), StoreError> {
+    write.sql(|sql| sql.prepare_cached("DELETE FROM cache_records WHERE seq = ?1")?.execute([record]))?;
+    Ok(())
 }
 
 /// Deletes the rows of leases whose lock we get; returns the locks, to be held until the files are gone.

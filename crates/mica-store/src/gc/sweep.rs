@@ -9,7 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 use mica_oci::{Algorithm, Digest};
 use rusqlite::Transaction;
 
-use super::{GcReport, GcRequest};
+use super::{CacheItem, GcReport, GcRequest, PrunedCache};
 use crate::db::Strength;
 use crate::error::{IoContext as _, StoreError};
 use crate::lock::{self, Mode};
@@ -39,6 +39,8 @@ pub(super) struct Forgotten {
     pub(super) blobs: Vec<Digest>,
     /// Dead leases with the lock that proves it, if there was a file.
     pub(super) leases: Vec<(LeaseId, Option<File>)>,
+    /// Parts of the build cache; those that are no layers are still there.
+    pub(super) cache: Vec<PrunedCache>,
 }
 
 /// Whether somebody holds a lease.
@@ -144,9 +146,17 @@ pub(super) fn run(
     }
     problem(remove_free_locks(store));
     problem(remove_old_stat_caches(store));
-    if let Some(policy) = request.cache.as_ref().filter(|policy| policy.mounts) {
-        let result = remove_cache_mounts(store, policy.unused_since, report);
-        report.problems.extend(result.err());
+    for pruned in forgotten.cache {
+        match remove_loose(store, &pruned) {
+            Ok(Some(freed_bytes)) => {
+                if !matches!(pruned.item, CacheItem::Record(_)) {
+                    report.freed_bytes += freed_bytes;
+                }
+                report.cache.push(PrunedCache { freed_bytes, ..pruned });
+            }
+            Ok(None) => {}
+            Err(error) => report.problems.push(error),
+        }
     }
     empty_trash(store, request.deadline, report);
 }
@@ -205,31 +215,34 @@ fn remove_old_stat_caches(store: &Store) -> Result<(), StoreError> {
     Ok(())
 }
 
-fn remove_cache_mounts(
-    store: &Store,
-    unused_since: Option<i64>,
-    report: &mut GcReport,
-) -> Result<(), StoreError> {
-    for mount in store.cache_mounts()? {
-        if unused_since.is_some_and(|time| mount.last_used >= time) {
-            continue;
+/// Removes the files of a part of the cache; returns what that freed, `None` if it is in use by now.
+fn remove_loose(store: &Store, pruned: &PrunedCache) -> Result<Option<u64>, StoreError> {
+    match &pruned.item {
+        CacheItem::Record(_) => Ok(Some(pruned.freed_bytes)),
+        CacheItem::Context(name) => {
+            let path = store.state().contexts().join(name);
+            files::remove_file(&path).context("remove", &path)?;
+            Ok(Some(pruned.freed_bytes))
         }
-        let before = super::usage::tree_bytes(&mount.path)?;
-        let is_gone = store.remove_cache_mount(&mount.path)?;
-        let after = if is_gone { 0 } else { super::usage::tree_bytes(&mount.path)? };
-        report.freed_bytes += before.saturating_sub(after);
-        if is_gone {
-            store.database().write(Strength::Normal, |write| {
-                let delete = "DELETE FROM cache_mounts WHERE id = ?1 AND last_used = ?2";
-                write.sql(|sql| {
-                    sql.prepare_cached(delete)?.execute(rusqlite::params![mount.id, mount.last_used])
-                })?;
-                Ok::<_, StoreError>(())
-            })?;
-            report.cache_mounts.push(mount.id);
+        CacheItem::Mount(id) => {
+            let is_gone = store.remove_cache_mount(&store.state().cache_mount(id))?;
+            if is_gone {
+                forget_cache_mount(store, id)?;
+            }
+            Ok(is_gone.then_some(pruned.freed_bytes))
         }
     }
-    Ok(())
+}
+
+/// Deletes the row of a cache mount, unless somebody has begun to use it again and made its directory.
+fn forget_cache_mount(store: &Store, id: &str) -> Result<(), StoreError> {
+    let path = store.state().cache_mount(id);
+    store.database().write(Strength::Normal, |write| {
+        if !path.exists() {
+            write.sql(|sql| sql.prepare_cached("DELETE FROM cache_mounts WHERE id = ?1")?.execute([id]))?;
+        }
+        Ok(())
+    })
 }
 
 fn empty_trash(store: &Store, deadline: Option<Instant>, report: &mut GcReport) {

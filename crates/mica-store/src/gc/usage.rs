@@ -1,19 +1,22 @@
 //! What takes how much: `system df`, with the same arithmetic as the prune that follows.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::Path;
+use std::time::Instant;
 
 use mica_oci::{Digest, ImageId, Reference};
 use mica_sys::root::Root;
 use rustix::fs::FileType;
 
-use super::census::{Census, lease_ids};
+use super::census::{Census, RecordRow, lease_ids, makers};
+use super::loose::{self, Loose};
 use super::plan::Plan;
 use super::sweep::{Life, life};
-use super::{GcRequest, PruneCache, PruneImages};
+use super::{CacheItem, GcRequest, PruneCache, PruneImages};
+use crate::cache::{self, CacheKind, CacheRecord};
 use crate::error::{IoContext as _, StoreError};
 use crate::image::names_of;
-use crate::{CacheMountRecord, ContainerId, LeaseId, Store};
+use crate::{ContainerId, LayerId, LeaseId, Store, layout};
 
 /// What the store holds, and what each prune would free.
 #[derive(Debug, Clone, Default)]
@@ -22,12 +25,8 @@ pub struct DiskUsage {
     pub images: Vec<ImageUsage>,
     /// What all images need together, everything counted once.
     pub images_bytes: u64,
-    /// Each usable cache record, least recently used first.
+    /// The build cache, least recently used first.
     pub cache: Vec<CacheUsage>,
-    /// What cache records need and no image, container or running process does.
-    pub cache_bytes: u64,
-    /// Each cache mount with its size.
-    pub cache_mounts: Vec<(CacheMountRecord, u64)>,
     /// Each container, newest first.
     pub containers: Vec<ContainerUsage>,
     /// Each volume, by name.
@@ -60,17 +59,35 @@ impl ImageUsage {
     }
 }
 
-/// A cache record and what it takes.
+/// A part of the build cache and what it takes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CacheUsage {
-    /// The record.
-    pub record: i64,
-    /// What the layers take that no other record has.
-    pub unique_bytes: u64,
-    /// What all its layers take.
+    /// Which.
+    pub item: CacheItem,
+    /// Its name for people: 25 characters, the same as long as it exists.
+    pub id: String,
+    /// `id` of the result that it builds on.
+    pub parent: Option<String>,
+    /// What made it.
+    pub description: String,
+    /// What kind of thing it is.
+    pub kind: CacheKind,
+    /// When it was made, nanoseconds since 1970.
+    pub created: i64,
+    /// When it was last used, nanoseconds since 1970.
+    pub last_used: i64,
+    /// How often it was used.
+    pub uses: u64,
+    /// What the layers take that it made: each layer counts for one record.
     pub size_bytes: u64,
-    /// Whether an image, a container or a running process needs one of its layers.
+    /// The part of it that images and containers have too.
+    pub shared_bytes: u64,
+    /// The part of it that [`PruneCache::everything`] would free now.
+    pub reclaimable_bytes: u64,
+    /// Whether the whole result belongs to images and containers too.
     pub is_shared: bool,
+    /// Whether a running process uses it.
+    pub in_use: bool,
 }
 
 /// A container and what its writable files take.
@@ -113,9 +130,11 @@ pub struct Reclaimable {
 impl Store {
     /// Measures the store. Walks the files of containers, volumes and cache mounts.
     pub fn disk_usage(&self) -> Result<DiskUsage, StoreError> {
+        self.flush_touched();
         let dead = self.dead_leases()?;
-        let (census, mut usage) = self.database().read(|sql| {
-            let census = Census::read(sql, self.boot().as_str(), &dead)?;
+        let boot = self.boot().as_str();
+        let (mut census, records, mut usage) = self.database().read(|sql| {
+            let census = Census::read(sql, boot, &dead)?;
             let mut usage = DiskUsage { images: image_usage(&census), ..DiskUsage::default() };
             for image in &mut usage.images {
                 image.names = names_of(sql, &image.target)?;
@@ -127,15 +146,25 @@ impl Store {
                 let containers: i64 = sql.prepare_cached(count)?.query_row([&name], |row| row.get(0))?;
                 usage.volumes.push(VolumeUsage { name, bytes: 0, containers: containers.cast_unsigned() });
             }
-            Ok((census, usage))
+            Ok((census, cache::records(sql, boot)?, usage))
         })?;
+        census.loose = loose::measure(self, None)?;
         usage.images_bytes = union_of_images(&census);
-        usage.cache = cache_usage(&census);
-        usage.cache_bytes =
-            freed(&census, &prune_all_cache()).saturating_sub(freed(&census, &GcRequest::default()));
+        usage.cache = cache_usage(&census, &records);
         self.measure_trees(&mut usage)?;
         usage.reclaimable = reclaimable(&census, &usage);
         Ok(usage)
+    }
+
+    /// Measures the build cache alone, least recently used first. Walks the files of cache mounts.
+    pub fn cache_usage(&self) -> Result<Vec<CacheUsage>, StoreError> {
+        self.flush_touched();
+        let dead = self.dead_leases()?;
+        let boot = self.boot().as_str();
+        let (mut census, records) =
+            self.database().read(|sql| Ok((Census::read(sql, boot, &dead)?, cache::records(sql, boot)?)))?;
+        census.loose = loose::measure(self, None)?;
+        Ok(cache_usage(&census, &records))
     }
 
     /// Leases that nobody holds, without touching them.
@@ -150,17 +179,13 @@ impl Store {
     }
 
     fn measure_trees(&self, usage: &mut DiskUsage) -> Result<(), StoreError> {
-        for mount in self.cache_mounts()? {
-            let bytes = tree_bytes(&mount.path)?;
-            usage.cache_mounts.push((mount, bytes));
-        }
         for container in self.containers()? {
-            let bytes = tree_bytes(&self.state().container(&container.id))?;
+            let bytes = tree_bytes(&self.state().container(&container.id), None)?;
             usage.containers.push(ContainerUsage { id: container.id, bytes });
         }
         for volume in &mut usage.volumes {
             if let Some(record) = self.volume(&volume.name)? {
-                volume.bytes = tree_bytes(&self.state().volume_data(record.id))?;
+                volume.bytes = tree_bytes(&self.state().volume_data(record.id), None)?;
             }
         }
         Ok(())
@@ -168,24 +193,24 @@ impl Store {
 }
 
 fn prune_all_cache() -> GcRequest {
-    GcRequest { cache: Some(PruneCache::default()), ..GcRequest::default() }
+    GcRequest { cache: Some(PruneCache::everything()), ..GcRequest::default() }
 }
 
 fn freed(census: &Census, request: &GcRequest) -> u64 {
-    Plan::new(census, request).freed_bytes
+    let plan = Plan::new(census, request);
+    plan.freed_bytes + plan.loose_bytes
 }
 
 fn reclaimable(census: &Census, usage: &DiskUsage) -> Reclaimable {
     let images = |images| GcRequest { images, ..GcRequest::default() };
-    let mounts: u64 = usage.cache_mounts.iter().map(|(_, bytes)| bytes).sum();
     let everything = GcRequest { images: PruneImages::Unused, ..prune_all_cache() };
     Reclaimable {
         garbage_bytes: freed(census, &GcRequest::default()),
         dangling_images_bytes: freed(census, &images(PruneImages::Dangling)),
         unused_images_bytes: freed(census, &images(PruneImages::Unused)),
-        cache_bytes: freed(census, &prune_all_cache()) + mounts,
+        cache_bytes: freed(census, &prune_all_cache()),
         volumes_bytes: usage.volumes.iter().filter(|volume| volume.containers == 0).map(|v| v.bytes).sum(),
-        images_and_cache_bytes: freed(census, &everything) + mounts,
+        images_and_cache_bytes: freed(census, &everything),
     }
 }
 
@@ -220,32 +245,109 @@ fn union_of_images(census: &Census) -> u64 {
     layers + blobs
 }
 
-fn cache_usage(census: &Census) -> Vec<CacheUsage> {
-    let mut record_count = vec![0_u32; census.layers.len()];
-    for record in census.records.iter().filter(|record| record.is_usable) {
-        record.layers.iter().for_each(|layer| record_count[*layer] += 1);
+fn cache_usage(census: &Census, described: &[CacheRecord]) -> Vec<CacheUsage> {
+    let described: HashMap<i64, &CacheRecord> =
+        described.iter().map(|record| (record.record, record)).collect();
+    let rows: Vec<&RecordRow> = census.usable_records().collect();
+    let shared = census.shared_layers();
+    let mut made = vec![Vec::new(); rows.len()];
+    for (layer, maker) in makers(&rows, &shared, census.layers.len()).into_iter().enumerate() {
+        maker.into_iter().for_each(|maker: usize| made[maker].push(layer));
     }
-    let mut held: BTreeSet<usize> = census.images.iter().flat_map(|image| &image.layers).copied().collect();
-    held.extend(census.leased_layers.iter().chain(&census.container_layers));
-    let usable = census.records.iter().filter(|record| record.is_usable);
-    let usage = usable.map(|record| CacheUsage {
-        record: record.record,
-        unique_bytes: record
-            .layers
-            .iter()
-            .filter(|layer| record_count[**layer] == 1 && !held.contains(layer))
-            .map(|layer| census.layers[*layer].bytes)
-            .sum(),
-        size_bytes: record.layers.iter().map(|layer| census.layers[*layer].bytes).sum(),
-        is_shared: record.layers.iter().any(|layer| held.contains(layer)),
-    });
-    usage.collect()
+    let by_layers = oldest_by_layers(described.values().copied());
+    let mut usage: Vec<CacheUsage> = census.loose.iter().map(loose_usage).collect();
+    for (row, made) in rows.iter().zip(&made) {
+        // Recorded between the two readings, which one transaction excludes.
+        let Some(record) = described.get(&row.record) else { continue };
+        let bytes = |counts: &dyn Fn(usize) -> bool| {
+            made.iter().filter(|layer| counts(**layer)).map(|layer| census.layers[*layer].bytes).sum::<u64>()
+        };
+        usage.push(CacheUsage {
+            item: CacheItem::Record(record.record),
+            id: id_of_content(&record.content),
+            parent: parent_of(record, &by_layers).map(|parent| id_of_content(&parent.content)),
+            description: record.description.clone(),
+            kind: record.kind,
+            created: record.created,
+            last_used: record.last_used,
+            uses: record.uses,
+            size_bytes: bytes(&|_| true),
+            shared_bytes: bytes(&|layer| shared.contains(&layer)),
+            reclaimable_bytes: bytes(&|layer| {
+                !shared.contains(&layer) && !census.leased_layers.contains(&layer)
+            }),
+            is_shared: row.is_within(&shared),
+            in_use: row.is_within(&census.leased_layers),
+        });
+    }
+    usage.sort_by_key(|part| part.last_used);
+    usage
+}
+
+fn loose_usage(loose: &Loose) -> CacheUsage {
+    let (kind, id, description) = match &loose.item {
+        CacheItem::Mount(id) => {
+            (CacheKind::CacheMount, layout::hash_name(id.as_bytes()), format!("cached mount with id {id:?}"))
+        }
+        CacheItem::Context(name) => {
+            (CacheKind::LocalSource, name.clone(), "digests of the files of a build context".to_owned())
+        }
+        CacheItem::Record(record) => (CacheKind::Regular, record.to_string(), String::new()),
+    };
+    CacheUsage {
+        item: loose.item.clone(),
+        id: short(&id),
+        parent: None,
+        description,
+        kind,
+        created: loose.created,
+        last_used: loose.last_used,
+        uses: 1,
+        size_bytes: loose.bytes,
+        shared_bytes: 0,
+        reclaimable_bytes: if loose.in_use { 0 } else { loose.bytes },
+        is_shared: false,
+        in_use: loose.in_use,
+    }
+}
+
+fn oldest_by_layers<'a>(
+    records: impl Iterator<Item = &'a CacheRecord>,
+) -> HashMap<&'a [LayerId], &'a CacheRecord> {
+    let mut oldest: HashMap<&[LayerId], &CacheRecord> = HashMap::new();
+    for record in records {
+        let known = oldest.entry(&record.layers).or_insert(record);
+        if record.record < known.record {
+            *known = record;
+        }
+    }
+    oldest
+}
+
+/// The record whose result is the longest beginning of this one; of equal ones the oldest.
+fn parent_of<'a>(
+    record: &CacheRecord,
+    by_layers: &HashMap<&[LayerId], &'a CacheRecord>,
+) -> Option<&'a CacheRecord> {
+    let same = by_layers.get(record.layers.as_slice()).filter(|same| same.record < record.record);
+    let shorter = || (1..record.layers.len()).rev().find_map(|count| by_layers.get(&record.layers[..count]));
+    same.or_else(shorter).copied()
+}
+
+fn id_of_content(content: &[u8; 32]) -> String {
+    let hex: String = content.iter().map(|byte| format!("{byte:02x}")).collect();
+    short(&hex)
+}
+
+/// As long as BuildKit's identities.
+fn short(id: &str) -> String {
+    id.chars().take(25).collect()
 }
 
 /// What a tree takes on disk: blocks as the file system counts them, a hard-linked file once; 0 if it is missing.
 ///
-/// What vanishes while we look, because a container removes it, counts nothing.
-pub(super) fn tree_bytes(path: &Path) -> Result<u64, StoreError> {
+/// What vanishes while we look, because a container removes it, counts nothing; nor does what the deadline cuts off.
+pub(super) fn tree_bytes(path: &Path, deadline: Option<Instant>) -> Result<u64, StoreError> {
     let root = match Root::open(path) {
         Ok(root) => root,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(0),
@@ -255,6 +357,9 @@ pub(super) fn tree_bytes(path: &Path) -> Result<u64, StoreError> {
     let mut todo: Vec<Vec<u8>> = vec![Vec::new()];
     let mut bytes = 0_u64;
     while let Some(directory) = todo.pop() {
+        if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+            break;
+        }
         let Ok(items) = root.read_dir(&directory) else { continue };
         for item in items {
             let mut child = directory.clone();

@@ -13,7 +13,15 @@ use crate::format::units;
 /// # Errors
 /// The question cannot be written.
 pub(super) fn confirm(cx: &Cx, warning: &str) -> Result<bool, Failure> {
-    cx.out.text(&format!("{warning}\nAre you sure you want to continue? [y/N] "))?;
+    ask(cx, &format!("{warning}\n"))
+}
+
+/// The same with a warning that the question follows as it stands.
+///
+/// # Errors
+/// The question cannot be written.
+pub(super) fn ask(cx: &Cx, warning: &str) -> Result<bool, Failure> {
+    cx.out.text(&format!("{warning}Are you sure you want to continue? [y/N] "))?;
     let mut answer = String::new();
     // An answer that cannot be read is no answer.
     let _unread = std::io::stdin().lock().read_line(&mut answer);
@@ -38,7 +46,8 @@ pub(super) fn report(report: &PruneReport) -> String {
         RemovedImage::Deleted(digest) => format!("deleted: {digest}"),
     });
     section("Deleted Images:", images.collect());
-    section("Deleted build cache objects:", report.cache_records.clone());
+    let cache = report.cache.iter().map(|entry| entry.id.clone());
+    section("Deleted build cache objects:", cache.collect());
     text.push_str(&format!("Total reclaimed space: {}\n", units::size4(report.freed_bytes)));
     text
 }

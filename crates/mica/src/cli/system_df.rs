@@ -1,6 +1,6 @@
 //! `mica system df`: what the store uses, and how much of it could be freed.
 
-use mica_api::{DiskUsage, ListContainers, ListImages, UsageRow};
+use mica_api::{CacheEntry, DiskUsage, ListContainers, ListImages, UsageRow};
 use serde_json::{Value, json};
 
 use crate::context::Cx;
@@ -9,7 +9,7 @@ use crate::flags::Verb;
 use crate::format::listing::{Column, Format, Listing};
 use crate::format::{human, units};
 
-use super::{du, images};
+use super::images;
 
 /// Show how much disk space is used
 #[derive(Debug, clap::Args)]
@@ -106,8 +106,36 @@ fn verbose(usage: &DiskUsage, cx: &Cx) -> Result<String, Failure> {
         images.render(&format)?,
         containers(cx)?.render(&format)?,
         units::size4(usage.build_cache.size_bytes),
-        du::listing(&usage.cache_entries, cx).render(&format)?,
+        cache(&usage.cache_entries, cx).render(&format)?,
     ))
+}
+
+fn cache(entries: &[CacheEntry], cx: &Cx) -> Listing<'static> {
+    let rows = entries.iter().map(|entry| {
+        json!({
+            "ID": entry.id.get(..12).unwrap_or(&entry.id),
+            "CacheType": entry.kind,
+            "Size": units::size4(entry.size_bytes),
+            "CreatedSince": human::ago(entry.created, cx.now),
+            "LastUsedSince": entry.last_used.map(|at| human::ago(at, cx.now)).unwrap_or_default(),
+            "UsageCount": entry.usage_count.to_string(),
+            "Shared": entry.shared,
+        })
+    });
+    Listing {
+        columns: &[
+            ("ID", "CACHE ID"),
+            ("CacheType", "CACHE TYPE"),
+            ("Size", "SIZE"),
+            ("CreatedSince", "CREATED"),
+            ("LastUsedSince", "LAST USED"),
+            ("UsageCount", "USAGE"),
+            ("Shared", "SHARED"),
+        ],
+        default: &["ID", "CacheType", "Size", "CreatedSince", "LastUsedSince", "UsageCount", "Shared"],
+        quiet: "ID",
+        rows: rows.collect(),
+    }
 }
 
 fn containers(cx: &Cx) -> Result<Listing<'static>, Failure> {

@@ -32,6 +32,11 @@ pub(crate) fn go_string(at: Timestamp, zone: &TimeZone) -> String {
     zoned(at, zone).strftime("%Y-%m-%d %H:%M:%S %z %Z").to_string()
 }
 
+/// Go's `time.Time.String()`: `2024-01-02 03:04:05.67 +0000 UTC`.
+pub(crate) fn go_string_nanos(at: Timestamp, zone: &TimeZone) -> String {
+    zoned(at, zone).strftime("%Y-%m-%d %H:%M:%S%.f %z %Z").to_string()
+}
+
 /// RFC 3339 with seconds: `2024-01-02T03:04:05Z`.
 pub(crate) fn rfc3339(at: Timestamp, zone: &TimeZone) -> String {
     zoned(at, zone).strftime("%Y-%m-%dT%H:%M:%S%:z").to_string().replace("+00:00", "Z")

@@ -108,12 +108,42 @@ fn details() -> ImageDetails {
     }
 }
 
+fn cache_entry(id: &str, shared: bool) -> CacheEntry {
+    CacheEntry {
+        id: id.to_owned(),
+        parents: if shared { vec!["012345".to_owned()] } else { Vec::new() },
+        description: "[2/3] RUN apt-get update && apt-get install -y a-very-long-list-of-packages".to_owned(),
+        kind: "regular".to_owned(),
+        size_bytes: 123_456,
+        shared_bytes: if shared { 123_456 } else { 0 },
+        reclaimable_bytes: if shared { 0 } else { 123_456 },
+        shared,
+        mutable: false,
+        in_use: false,
+        created: before(7200),
+        last_used: Some(before(60)),
+        usage_count: 3,
+    }
+}
+
+fn cache_mount() -> CacheEntry {
+    CacheEntry {
+        description: "cached mount with id \"/root/.cache\"".to_owned(),
+        kind: "exec.cachemount".to_owned(),
+        size_bytes: 9_000_000,
+        mutable: true,
+        in_use: true,
+        reclaimable_bytes: 0,
+        ..cache_entry("789abc", false)
+    }
+}
+
 fn pruned() -> PruneReport {
     PruneReport {
         images: vec![RemovedImage::Untagged("old:1".to_owned()), RemovedImage::Deleted(digest("old"))],
         containers: vec![digest("job").hex().to_owned()],
         volumes: Vec::new(),
-        cache_records: vec!["abcdef".to_owned()],
+        cache: vec![cache_entry("abcdef", true), cache_entry("fedcba", false)],
         freed_bytes: 1_234_567,
     }
 }
@@ -221,7 +251,7 @@ impl Engine for FakeEngine {
     }
 
     fn prune_images(&self, _: PruneImages, _: &Cancel, _: &dyn EventSink) -> Result<PruneReport> {
-        Ok(PruneReport { containers: Vec::new(), cache_records: Vec::new(), ..pruned() })
+        Ok(PruneReport { containers: Vec::new(), cache: Vec::new(), ..pruned() })
     }
 
     fn save(&self, request: SaveImages, _: &Cancel) -> Result<()> {
@@ -290,7 +320,7 @@ impl Engine for FakeEngine {
 
     fn prune_containers(&self, request: PruneContainers, _: &Cancel) -> Result<PruneReport> {
         self.note(format_args!("{request:?}"));
-        Ok(PruneReport { images: Vec::new(), cache_records: Vec::new(), ..pruned() })
+        Ok(PruneReport { images: Vec::new(), cache: Vec::new(), ..pruned() })
     }
 
     fn commit(&self, request: CommitContainer, _: &Cancel) -> Result<String> {
@@ -393,24 +423,12 @@ impl Engine for FakeEngine {
             size_bytes,
             reclaimable_bytes,
         };
-        let entry = |id: &str, shared| CacheEntry {
-            id: id.to_owned(),
-            description: "[2/3] RUN apt-get update && apt-get install -y a-very-long-list-of-packages"
-                .to_owned(),
-            kind: "regular".to_owned(),
-            size_bytes: 123_456,
-            shared,
-            in_use: false,
-            created: before(7200),
-            last_used: Some(before(60)),
-            usage_count: 3,
-        };
         Ok(DiskUsage {
             images: row(3, 1, 1_240_000_000, 620_000_000),
             containers: row(2, 1, 1_540, 1_540),
             volumes: row(0, 0, 0, 0),
-            build_cache: row(2, 0, 246_912, 246_912),
-            cache_entries: vec![entry("abc123", false), entry("def456", true)],
+            build_cache: row(3, 1, 9_123_456, 123_456),
+            cache_entries: vec![cache_entry("abc123", false), cache_entry("def456", true), cache_mount()],
         })
     }
 
