@@ -12,12 +12,11 @@ use crate::test::{Tier, follow, heading};
 /// Every third case: a sample that takes less than two minutes.
 const SAMPLE: &str = "[0-9][0-9][147]-*";
 /// Cases that need what this version does not have, and what that is.
-const LATER: [(&str, &str); 5] = [
+const LATER: [(&str, &str); 4] = [
     ("265-pull-flag", "pulling from registries"),
     ("322-arm64-only", "an emulator registered by hand"),
     ("323-from-platform-const", "an emulator registered by hand"),
     ("335-sde-multi", "several platforms in one build"),
-    ("430-err-check-directive", "lint"),
 ];
 /// The parts of the tour that this version is for.
 const TOUR: &str = "";

@@ -69,6 +69,9 @@ pub fn build(
             line: Some(warning.location.start),
         });
     }
+    if let Some(violation) = &converted.violation {
+        return Err(Error::new(Class::Build, violation.clone()));
+    }
     if inputs.source.is_none() {
         load_ignore(&progress, &inputs);
     }

@@ -5,7 +5,8 @@ use mica_oci::ImageConfig;
 
 use crate::arguments::Variables;
 use crate::instruction::config::Editor;
-use crate::{Problem, paths, text};
+use crate::text::{self, Unset};
+use crate::{Problem, paths};
 
 /// Why a change cannot be applied.
 #[derive(Debug, thiserror::Error)]
@@ -45,6 +46,7 @@ pub fn change_configs<'c>(
             variables: &mut variables,
             has_cmd: &mut has_cmd,
             escape: text::DEFAULT_ESCAPE,
+            unset: &Unset::default(),
         };
         match &command.instruction {
             Instruction::Workdir(path) => {

@@ -7,8 +7,10 @@ use mica_oci::{ImageConfig, Platform};
 use mica_solve::{CopyAction, FileAction, FileOp, Graph, Input, LocalSource, Op, SourceOp, Vertex, VertexId};
 
 use crate::arguments::Arguments;
+use crate::lint::{self, Findings};
 use crate::plan::{self, Base, Plan, Planned, Source};
 use crate::stage::{StageConverter, StageState};
+use crate::text::Unset;
 use crate::title::{self, Steps};
 use crate::{ConvertError, ConvertRequest, Problem, Resolver, history};
 
@@ -30,8 +32,10 @@ pub struct Converted {
     pub stage: Option<String>,
     /// SOURCE_DATE_EPOCH as a number, if there is one (V21): exporters clamp to it.
     pub epoch: Option<i64>,
-    /// Findings of the parser.
+    /// Findings (L4).
     pub warnings: Vec<Warning>,
+    /// Why they fail the build, if they do (P12).
+    pub violation: Option<String>,
 }
 
 /// Converts a Dockerfile.
@@ -44,6 +48,8 @@ pub fn convert(request: &ConvertRequest<'_>, resolver: &dyn Resolver) -> Result<
         ConvertError { problem: Box::new(Problem::Parse(error)), location }
     })?;
     refuse_custom_frontend(request, &dockerfile)?;
+    let mut findings = Findings::new(request, &dockerfile)?;
+    lint::whole_file(&mut findings, &dockerfile);
     let arguments = Arguments::collect(request, &dockerfile, resolver)?;
     let plan = plan::plan(request, &dockerfile, &arguments, resolver)?;
     // a commit has one time; that of a tar's newest member or of a download is only for those who ask for it (G11a)
@@ -59,6 +65,7 @@ pub fn convert(request: &ConvertRequest<'_>, resolver: &dyn Resolver) -> Result<
         finished: plan.stages.iter().map(|_| None).collect(),
         external: HashMap::new(),
         single: plan.stages.iter().flatten().count() == 1,
+        findings,
     };
     converter.run(&plan)
 }
@@ -101,6 +108,7 @@ pub(crate) struct Converter<'a> {
     external: HashMap<String, Option<VertexId>>,
     /// Whether only one stage is needed: its name is then left out of titles.
     single: bool,
+    pub(crate) findings: Findings,
 }
 
 impl Converter<'_> {
@@ -121,6 +129,7 @@ impl Converter<'_> {
         let state = self.finished[plan.target].take().expect("the target is reached from itself");
         let mut config = state.config;
         finish(self.request, &mut config);
+        let (warnings, violation) = self.findings.finish();
         Ok(Converted {
             graph: self.graph,
             target: state.root,
@@ -128,7 +137,8 @@ impl Converter<'_> {
             base_layers: base_layers[plan.target],
             stage: self.dockerfile.stages[plan.target].name.clone(),
             epoch: self.arguments.epoch,
-            warnings: self.dockerfile.warnings.clone(),
+            warnings,
+            violation,
         })
     }
 
@@ -157,6 +167,7 @@ impl Converter<'_> {
             ignore_cache,
             has_cmd: false,
             in_trigger: true,
+            unset: Unset::default(),
         };
         for trigger in &planned.triggers {
             stage.instruction(trigger).map_err(|problem| problem.at(location))?;

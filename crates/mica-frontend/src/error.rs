@@ -7,7 +7,7 @@ use mica_dockerfile::chmod::ChmodError;
 use mica_dockerfile::expand::ExpandError;
 use mica_dockerfile::mounts::MountError;
 use mica_dockerfile::ports::PortError;
-use mica_dockerfile::{DidYouMean, InvalidSignal, Location, ParseError, ParseErrorKind};
+use mica_dockerfile::{CheckOptionError, DidYouMean, InvalidSignal, Location, ParseError, ParseErrorKind};
 use mica_solve::RemoteError;
 
 use crate::ResolveError;
@@ -136,6 +136,9 @@ pub enum Problem {
     /// A5.
     #[error(transparent)]
     Remote(#[from] RemoteError),
+    /// P11.
+    #[error(transparent)]
+    Check(CheckOptionError),
     /// A4.
     #[error("invalid checksum {0:?}")]
     Checksum(String),

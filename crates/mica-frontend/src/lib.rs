@@ -16,6 +16,7 @@ mod error;
 mod healthcheck;
 mod history;
 mod instruction;
+mod lint;
 mod paths;
 mod plan;
 mod request;

@@ -1,14 +1,16 @@
 //! One stage while its instructions are converted: its files so far, its config so far, its variables.
 
-use mica_dockerfile::{Command, Location};
+use mica_dockerfile::{Command, Location, expand};
 use mica_oci::{ImageConfig, Platform};
 use mica_solve::{Input, Op, Vertex, VertexId};
 
+use crate::Problem;
 use crate::arguments::Variables;
 use crate::convert::Converter;
 use crate::history::{self, Layer};
+use crate::lint::Seen;
+use crate::text::{self, Unset};
 use crate::title::{self, Steps};
-use crate::{Problem, text};
 
 /// What earlier instructions left to later ones, and stages to the stages built from them.
 #[derive(Debug, Clone)]
@@ -23,6 +25,8 @@ pub(crate) struct StageState {
     pub(crate) declared: Vec<(String, String)>,
     /// What the stage is for.
     pub(crate) platform: Platform,
+    /// What findings are made of.
+    pub(crate) seen: Seen,
 }
 
 impl StageState {
@@ -38,12 +42,13 @@ impl StageState {
             *workdir = crate::paths::join("/", workdir);
         }
         let variables = Variables::of(&config.config.env);
-        Self { root, config, variables, declared: Vec::new(), platform }
+        Self { root, config, variables, declared: Vec::new(), platform, seen: Seen::default() }
     }
 
     /// What a stage built from this one starts with (V15): ARGs too, but where an ENV has the same name, that.
     pub(crate) fn handed_on(mut self) -> Self {
         self.config.config.on_build.clear();
+        self.seen = self.seen.handed_on();
         for (name, value) in self.config.config.env.iter().filter_map(|entry| entry.split_once('=')) {
             self.variables.set(name, value);
         }
@@ -113,12 +118,15 @@ pub(crate) struct StageConverter<'c, 'a> {
     pub(crate) has_cmd: bool,
     /// Whether the instructions are ONBUILD triggers.
     pub(crate) in_trigger: bool,
+    /// What the instruction lacked.
+    pub(crate) unset: Unset,
 }
 
 impl StageConverter<'_, '_> {
     /// Expands one field with the variables of the stage.
     pub(crate) fn word(&self, text: &str) -> Result<String, Problem> {
-        text::word(text, &self.state.variables, self.shared.dockerfile.escape)
+        let expanded = expand::word(text, &self.state.variables, self.shared.dockerfile.escape)?;
+        Ok(self.unset.note(expanded, &self.state.variables))
     }
 
     /// Adds the history entry of an instruction.
@@ -141,7 +149,9 @@ impl StageConverter<'_, '_> {
 
     /// The title of an instruction whose quotes disappear, as in COPY and WORKDIR.
     pub(crate) fn expanded_title(&self, command: &Command) -> String {
-        self.word(&command.origin.original).unwrap_or_else(|_| command.origin.original.clone())
+        let original = &command.origin.original;
+        text::word(original, &self.state.variables, self.shared.dockerfile.escape)
+            .unwrap_or_else(|_| original.clone())
     }
 
     /// The title of RUN: variables replaced, quotes kept, because they say how the shell will read it.

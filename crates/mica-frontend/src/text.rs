@@ -1,11 +1,14 @@
 //! Fields of instructions once their variables are known: thin names for what `mica_dockerfile` does.
 
+use std::cell::RefCell;
+
 use mica_dockerfile::chmod::Chmod;
-use mica_dockerfile::expand::{self, Environment};
-use mica_dockerfile::{Command, parse_instruction};
+use mica_dockerfile::expand::{self, Environment, Expanded};
+use mica_dockerfile::{Command, DidYouMean, parse_instruction};
 use mica_solve::ModeChange;
 
 use crate::Problem;
+use crate::arguments::Variables;
 
 /// The escape character where no file says another one: triggers, changes, heredoc bodies.
 pub(crate) const DEFAULT_ESCAPE: char = '\\';
@@ -15,14 +18,36 @@ pub(crate) fn word(text: &str, environment: &dyn Environment, escape: char) -> R
     Ok(expand::word(text, environment, escape)?.text)
 }
 
+/// Variables that an instruction used and nobody had set, once per word, each with the nearest name that was set.
+#[derive(Debug, Default)]
+pub(crate) struct Unset(RefCell<Vec<(String, DidYouMean)>>);
+
+impl Unset {
+    /// Takes a text, and notes what it lacked.
+    pub(crate) fn note(&self, expanded: Expanded, variables: &Variables) -> String {
+        let near = |name: &str| {
+            let DidYouMean(near) = DidYouMean::among(name, variables.names());
+            DidYouMean(near.map(|near| format!("${near}")))
+        };
+        let unset = expanded.unset.into_iter().map(|name| (near(&name), name));
+        self.0.borrow_mut().extend(unset.map(|(near, name)| (name, near)));
+        expanded.text
+    }
+
+    /// What was noted since the last time.
+    pub(crate) fn take(&self) -> Vec<(String, DidYouMean)> {
+        self.0.take()
+    }
+}
+
 /// A command line as titles show it; as written, if it cannot be expanded.
 pub(crate) fn shown(text: &str, environment: &dyn Environment, escape: char) -> String {
     expand::shown(text, environment, escape).map_or_else(|_| text.to_owned(), |expanded| expanded.text)
 }
 
 /// The body of a heredoc; the reference does not care for the escape directive there.
-pub(crate) fn body(text: &str, environment: &dyn Environment) -> Result<String, Problem> {
-    Ok(expand::raw_word(text, environment, DEFAULT_ESCAPE)?.text)
+pub(crate) fn body(text: &str, environment: &dyn Environment) -> Result<Expanded, Problem> {
+    Ok(expand::raw_word(text, environment, DEFAULT_ESCAPE)?)
 }
 
 /// An instruction that stands alone.

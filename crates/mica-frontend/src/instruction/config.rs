@@ -8,7 +8,8 @@ use serde_json::Map;
 
 use crate::arguments::Variables;
 use crate::history::{plain_list, quoted_list};
-use crate::{Problem, healthcheck, text};
+use crate::text::Unset;
+use crate::{Problem, healthcheck};
 
 /// A config and the variables that its instructions see.
 pub(crate) struct Editor<'e> {
@@ -20,6 +21,8 @@ pub(crate) struct Editor<'e> {
     pub(crate) has_cmd: &'e mut bool,
     /// The escape character of the file.
     pub(crate) escape: char,
+    /// Collects variables that nobody set.
+    pub(crate) unset: &'e Unset,
 }
 
 /// What became of an instruction.
@@ -92,7 +95,8 @@ impl Editor<'_> {
     }
 
     fn word(&self, text: &str) -> Result<String, Problem> {
-        text::word(text, self.variables, self.escape)
+        let expanded = expand::word(text, self.variables, self.escape)?;
+        Ok(self.unset.note(expanded, self.variables))
     }
 
     /// The pairs of ENV or LABEL, all expanded with the variables from before the instruction (V11).

@@ -194,8 +194,11 @@ impl StageConverter<'_, '_> {
         owner: Option<Owner>,
     ) -> Result<FileAction, Problem> {
         let content = heredoc.content();
-        let data =
-            if heredoc.expand { text::body(&content, &self.state.variables)? } else { content.into_owned() };
+        let data = if heredoc.expand {
+            self.unset.note(text::body(&content, &self.state.variables)?, &self.state.variables)
+        } else {
+            content.into_owned()
+        };
         let (path, name_in_directory) = match destination.strip_suffix('/') {
             Some(directory) => (format!("{directory}/{}", heredoc.name), None),
             None => (destination.to_owned(), Some(heredoc.name.clone())),

@@ -17,6 +17,27 @@ use config::{Edited, Editor};
 impl StageConverter<'_, '_> {
     /// Converts one instruction.
     pub(crate) fn instruction(&mut self, command: &Command) -> Result<(), Problem> {
+        // a trigger's lines are those of another file
+        if !self.in_trigger {
+            let has_shell = !self.state.config.config.shell.is_empty();
+            self.state.seen.look(&mut self.shared.findings, command, has_shell);
+        }
+        self.convert(command)?;
+        self.report_unset(command);
+        Ok(())
+    }
+
+    fn report_unset(&mut self, command: &Command) {
+        for (name, suggestion) in self.unset.take() {
+            if self.in_trigger || self.state.declared.iter().any(|(declared, _)| *declared == name) {
+                continue;
+            }
+            let message = format!("Usage of undefined variable '${name}'{suggestion}");
+            self.shared.findings.report("UndefinedVar", command.origin.location, message);
+        }
+    }
+
+    fn convert(&mut self, command: &Command) -> Result<(), Problem> {
         match &command.instruction {
             Instruction::Add(add) => self.add_instruction(command, add),
             Instruction::Copy(copy) => self.copy_instruction(command, copy),
@@ -33,6 +54,7 @@ impl StageConverter<'_, '_> {
             variables: &mut self.state.variables,
             has_cmd: &mut self.has_cmd,
             escape: self.shared.dockerfile.escape,
+            unset: &self.unset,
         };
         match editor.apply(instruction)? {
             Edited::Said(created_by) => self.commit(created_by, Layer::None),

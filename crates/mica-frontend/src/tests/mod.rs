@@ -6,5 +6,6 @@ mod config;
 mod corpus;
 mod files;
 mod from;
+mod lint;
 mod run;
 mod support;
