@@ -33,6 +33,19 @@ use crate::{Workshop, check_command, export};
 /// What is wrong with the request, the Dockerfile or a step; of a step with the excerpt that shows it (build.md P35).
 pub fn build(
     workshop: &Workshop,
+    request: BuildRequest,
+    cancel: &Cancel,
+    events: &dyn EventSink,
+) -> Result<BuildReply, Error> {
+    build_until(workshop, request, cancel, events).map_err(|error| match cancel.check() {
+        // whatever stood in the way was there because the caller gave up
+        Err(cancelled) => cancelled.into(),
+        Ok(()) => error,
+    })
+}
+
+fn build_until(
+    workshop: &Workshop,
     mut request: BuildRequest,
     cancel: &Cancel,
     events: &dyn EventSink,
@@ -75,7 +88,7 @@ pub fn build(
     if inputs.source.is_none() {
         load_ignore(&progress, &inputs);
     }
-    let contexts = LocalContexts::open(&workshop.store, &mut inputs, &request.named_contexts)?;
+    let contexts = LocalContexts::open(&workshop.store, &mut inputs, &request.named_contexts, cancel)?;
     let (stack, entries) = build.execute(&converted, &inputs, &contexts, &bases)?;
     contexts.save();
     let reply = build.finish(converted, &stack, &entries)?;
@@ -233,6 +246,8 @@ impl Build<'_> {
         let uses_context = graph.iter().any(|(_, vertex)| is_local(&vertex.op));
         let step = uses_context.then(|| self.progress.internal("[internal] load build context"));
         let known = look_up(self.workshop, graph, contexts, &bases.layers.borrow(), bases.remotes);
+        // who gave up has no interest in the file that could not be read any more
+        self.cancel.check()?;
         if let Some(step) = step {
             let bytes = contexts.get(MAIN).map_or(0, crate::context::LocalContext::bytes_hashed);
             step.status("transferring context:", bytes);

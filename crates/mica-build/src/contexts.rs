@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 
-use mica_api::{Class, Error, NamedContext};
+use mica_api::{Cancel, Class, Error, NamedContext};
 use mica_dockerfile::ignore::Patterns;
 use mica_store::Store;
 use mica_sys::root::Root;
@@ -28,6 +28,7 @@ impl LocalContexts {
         store: &Store,
         inputs: &mut Inputs,
         named: &[(String, NamedContext)],
+        cancel: &Cancel,
     ) -> Result<Self, Error> {
         let mut opened = HashMap::new();
         let mut add = |name: &str, directory: PathBuf, ignore: Option<Patterns>| {
@@ -36,7 +37,7 @@ impl LocalContexts {
                 Error::new(Class::of_io(&error), format!("unable to prepare context: path {directory:?}"))
                     .why(error.to_string())
             })?;
-            opened.insert(name.to_owned(), context);
+            opened.insert(name.to_owned(), context.stopped_by(cancel));
             Ok::<(), Error>(())
         };
         add(MAIN, inputs.directory.clone(), inputs.ignore.take())?;

@@ -33,8 +33,12 @@ pub fn finish_layer(
 ) -> Result<LayerRecord, Error> {
     let fs_path = draft.directory.join("fs");
     let root = Root::open(&fs_path).map_err(|error| unreadable(&fs_path, &error))?;
-    let finalized = mica_archive::finalize(draft.table, &root, &|| cancel.is_cancelled())
-        .map_err(|error| Error::new(Class::Internal, format!("cannot hash a new layer: {error}")))?;
+    let finalized = mica_archive::finalize(draft.table, &root, &|| cancel.is_cancelled()).map_err(
+        |error| match cancel.check() {
+            Ok(()) => Error::new(Class::Internal, format!("cannot hash a new layer: {error}")),
+            Err(cancelled) => Error::from(cancelled),
+        },
+    )?;
     let staged = StagedLayer {
         directory: draft.directory,
         id: LayerId::random(),

@@ -95,6 +95,7 @@ fn read_one(context: &LocalContext, path: &[u8], buffer: &mut [u8]) -> Result<Ma
         let before = Identity::of(&rustix::fs::fstat(&file)?);
         let mut hasher = blake3::Hasher::new();
         loop {
+            context.scanner.check()?;
             match file.read(buffer)? {
                 0 => break,
                 length => drop(hasher.update(&buffer[..length])),

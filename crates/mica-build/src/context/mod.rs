@@ -20,6 +20,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
+use mica_api::Cancel;
 use mica_archive::ContentDigest;
 use mica_dockerfile::ignore::Patterns;
 use mica_sys::root::Root;
@@ -60,10 +61,23 @@ impl LocalContext {
     /// If `directory` cannot be opened as a directory.
     pub fn open(directory: &Path, ignore: Option<Patterns>, cache_file: Option<PathBuf>) -> io::Result<Self> {
         Ok(Self {
-            scanner: Scanner { root: Root::open(directory)?, ignore, cache_file, cache: OnceLock::new() },
+            scanner: Scanner {
+                root: Root::open(directory)?,
+                ignore,
+                cache_file,
+                cache: OnceLock::new(),
+                cancel: Cancel::new(),
+            },
             top: Directory::default(),
             made: Mutex::default(),
         })
+    }
+
+    /// The same context, but listing and reading it fail once somebody gives up.
+    #[must_use]
+    pub fn stopped_by(mut self, cancel: &Cancel) -> Self {
+        self.scanner.cancel = cancel.clone();
+        self
     }
 
     /// The root that its files are opened in.

@@ -9,6 +9,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
+use mica_api::Cancel;
 use mica_archive::{ContentDigest, kept_xattrs, path};
 use mica_dockerfile::ignore::Patterns;
 use mica_sys::root::Root;
@@ -70,6 +71,8 @@ pub(super) struct Scanner {
     pub(super) ignore: Option<Patterns>,
     pub(super) cache_file: Option<PathBuf>,
     pub(super) cache: OnceLock<StatCache>,
+    /// Looked at once per directory, and while files are read.
+    pub(super) cancel: Cancel,
 }
 
 impl Directory {
@@ -100,8 +103,14 @@ impl Scanner {
         self.cache.get_or_init(|| self.cache_file.as_deref().map(StatCache::load).unwrap_or_default())
     }
 
+    /// Fails once somebody has given up; callers turn that into their own word for it.
+    pub(super) fn check(&self) -> io::Result<()> {
+        self.cancel.check().map_err(io::Error::other)
+    }
+
     /// Reads a directory: everything in it that is not excluded, sorted by name.
     fn list(&self, directory: &[u8]) -> io::Result<Vec<Item>> {
+        self.check()?;
         // No link is followed: a directory that was exchanged for a link since its parent was read is an error.
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW;
         let fd = self.root.open_at(directory, flags, Mode::empty())?;

@@ -9,7 +9,7 @@ use mica_snapshot::Mounted;
 use mica_solve::{FileAction, FileOp, Input, Vertex};
 
 use super::{Made, Operations, Stacks};
-use crate::fileop::{self, FileOptions, SourceTree};
+use crate::fileop::{self, FileOpError, FileOptions, SourceTree};
 use crate::lookup::{input_vertex, local_name};
 
 /// A source that is open: a view to select from and a root to read from.
@@ -17,6 +17,12 @@ enum Source<'a> {
     Local(&'a str),
     Snapshot { view: Arc<View>, mounted: Mounted },
     Nothing,
+}
+
+/// The failure of a step, unless somebody gave up.
+pub(super) fn in_step(error: &FileOpError) -> Error {
+    let error = Error::from_fault(error);
+    if error.class == Class::Cancelled { error } else { Error { class: Class::Build, ..error } }
 }
 
 impl Operations<'_> {
@@ -29,8 +35,7 @@ impl Operations<'_> {
         let active = self.workshop.driver.prepare(&workspace, &parents)?;
         let options = FileOptions { single_id: self.workshop.is_single_id(), cancel: self.cancel };
         let tree = |input: Input| self.tree(&sources, input);
-        let outcome = fileop::run(op, active.root(), &tree, &options)
-            .map_err(|error| Error { class: Class::Build, ..Error::from_fault(&error) })?;
+        let outcome = fileop::run(op, active.root(), &tree, &options).map_err(|error| in_step(&error))?;
         for path in &outcome.changed_sources {
             let path = String::from_utf8_lossy(path);
             self.progress.notice(format!("/{path} changed while it was copied: this step is not remembered"));

@@ -10,6 +10,7 @@ use mica_snapshot::{Active, Mounted};
 use mica_solve::{CacheSharing, ExecMount, ExecOp, FileOp, Input, MountKind, SecretEnv, Vertex};
 use mica_store::{CacheMount, Sharing};
 
+use super::files::in_step;
 use super::{Operations, Stacks};
 use crate::fileop::{self, FileOptions, SourceTree};
 use crate::lookup::{input_vertex, local_name, mounted};
@@ -133,7 +134,7 @@ impl Operations<'_> {
         let op = FileOp { base: Input::Scratch, actions: vec![mica_solve::FileAction::Copy(action)] };
         let options = FileOptions { single_id: self.workshop.is_single_id(), cancel: self.cancel };
         fileop::run(&op, &root, &|_| SourceTree::local(context, name), &options)
-            .map_err(|error| Error { class: Class::Build, ..Error::from_fault(&error) })?;
+            .map_err(|error| in_step(&error))?;
         Ok(directory.join("mounted"))
     }
 
@@ -198,7 +199,7 @@ impl Operations<'_> {
                 fileop::run(&op, &root, &|_| SourceTree::snapshot(&view, mounted.root()), &options)
             }
         };
-        outcome.map(|_| ()).map_err(|error| Error { class: Class::Build, ..Error::from_fault(&error) })
+        outcome.map(|_| ()).map_err(|error| in_step(&error))
     }
 
     /// The value of a secret; `None` if it was not given and need not be.

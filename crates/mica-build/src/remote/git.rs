@@ -5,6 +5,7 @@
 
 use std::fs::File;
 use std::io::Read as _;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
@@ -14,6 +15,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use mica_api::{Class, Error, SecretValue};
 use mica_solve::{CacheKey, GitSource, GitTime, KeyHasher, SourceOp, is_commit};
 use mica_store::{Fetched, LayerId};
+use rustix::process::{Pid, Signal, kill_process_group};
 
 use super::checkout::settle;
 use super::{Found, Remotes, Resolved, not_remote};
@@ -255,6 +257,7 @@ impl Git<'_> {
         let (output, errors) = (logs.join("out"), logs.join("err"));
         let child = self
             .command(arguments)
+            .process_group(0)
             .stdout(File::create(&output).map_err(failed)?)
             .stderr(File::create(&errors).map_err(failed)?)
             .spawn()
@@ -285,8 +288,8 @@ impl Git<'_> {
                 }
             }
             if let Err(cancelled) = self.remotes.cancel.check() {
-                // it may have ended meanwhile
-                let _ = child.kill();
+                // the programs that git starts for a transport would stay; all may have ended meanwhile
+                let _ = kill_process_group(Pid::from_child(&child), Signal::KILL);
                 let _ = child.wait();
                 return Err(cancelled.into());
             }

@@ -4,7 +4,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use mica_api::{Event, EventSink, Timestamp};
+use mica_api::{Cancel, Event, EventSink, Timestamp};
 
 use super::colours::Colours;
 use super::plain::Plain;
@@ -13,6 +13,7 @@ use super::tail;
 use super::trace::{Trace, Warning};
 use super::tty::Tty;
 use crate::environment::Environment;
+use crate::failure::Failure;
 use crate::output::Out;
 
 /// How progress is shown.
@@ -75,6 +76,8 @@ pub(crate) struct Summary {
     pub failures: String,
     /// Findings.
     pub warnings: Vec<Warning>,
+    /// Nobody reads standard error any more; the build was asked to stop.
+    pub reader_is_gone: bool,
 }
 
 /// Shows the progress of one build.
@@ -91,10 +94,11 @@ const BATCH: usize = 1000;
 
 impl Display {
     /// Starts the thread. The engine is open by now: it wants a process with one thread.
-    pub(crate) fn start(mode: Mode, out: Out, environment: &Environment) -> Self {
+    pub(crate) fn start(mode: Mode, out: Out, environment: &Environment, cancel: &Cancel) -> Self {
         let mut renderer = renderer(mode, environment);
         let (sender, receiver) = channel();
-        let thread = std::thread::spawn(move || drive(&receiver, &out, renderer.as_mut()));
+        let mut writer = Writer { out, cancel: cancel.clone(), reader_is_gone: false };
+        let thread = std::thread::spawn(move || drive(&receiver, &mut writer, renderer.as_mut()));
         Self { sender, thread }
     }
 
@@ -134,7 +138,7 @@ fn terminal_size() -> (usize, usize) {
     }
 }
 
-fn drive(receiver: &Receiver<Event>, out: &Out, renderer: &mut dyn Renderer) -> Summary {
+fn drive(receiver: &Receiver<Event>, writer: &mut Writer, renderer: &mut dyn Renderer) -> Summary {
     let mut trace = Trace::default();
     let mut drawn: Option<Instant> = None;
     loop {
@@ -149,19 +153,33 @@ fn drive(receiver: &Receiver<Event>, out: &Out, renderer: &mut dyn Renderer) -> 
             Err(RecvTimeoutError::Disconnected) => break,
         }
         if drawn.is_none_or(|at| at.elapsed() >= INTERVAL) {
-            write(out, &renderer.frame(&mut trace, Timestamp::now(), Phase::Running));
+            writer.write(&renderer.frame(&mut trace, Timestamp::now(), Phase::Running));
             drawn = Some(Instant::now());
         }
     }
-    write(out, &renderer.frame(&mut trace, Timestamp::now(), Phase::Finished));
-    Summary { failures: tail::failures(&trace), warnings: trace.warnings }
+    writer.write(&renderer.frame(&mut trace, Timestamp::now(), Phase::Finished));
+    let failures = tail::failures(&trace);
+    Summary { failures, warnings: trace.warnings, reader_is_gone: writer.reader_is_gone }
 }
 
-/// A reader that went away does not stop a build.
-fn write(out: &Out, text: &str) {
-    if !text.is_empty() {
+/// Writes frames until nobody reads them.
+struct Writer {
+    out: Out,
+    cancel: Cancel,
+    reader_is_gone: bool,
+}
+
+impl Writer {
+    /// A reader that went away stops the build, as SIGPIPE ends docker's; a full disk does not.
+    fn write(&mut self, text: &str) {
+        if text.is_empty() || self.reader_is_gone {
+            return;
+        }
         // What the display writes itself moves the cursor; strangers' texts in it are cleaned where they come in.
-        let _unheard = out.bytes(text.as_bytes());
+        if let Err(Failure::ReaderGone) = self.out.bytes(text.as_bytes()) {
+            self.reader_is_gone = true;
+            self.cancel.cancel();
+        }
     }
 }
 

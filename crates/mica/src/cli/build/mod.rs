@@ -218,9 +218,12 @@ fn prepare_iidfile(file: &Path, request: &BuildRequest) -> Result<(), Failure> {
 
 fn build(cx: &Cx, mode: Mode, request: BuildRequest) -> Result<BuildReply, Failure> {
     let engine = cx.engine()?;
-    let display = Display::start(mode, cx.err.clone(), &cx.environment);
+    let display = Display::start(mode, cx.err.clone(), &cx.environment, &cx.cancel);
     let result = engine.build(request, &cx.cancel, &display);
     let summary = display.finish();
+    if summary.reader_is_gone {
+        return Err(Failure::ReaderGone);
+    }
     match result {
         Ok(reply) => {
             if matches!(mode, Mode::Plain | Mode::Tty) {
