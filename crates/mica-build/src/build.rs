@@ -23,7 +23,7 @@ use crate::operation::Operations;
 use crate::progress::Progress;
 use crate::publish::{ImageDraft, publish_manifest};
 use crate::remote::Remotes;
-use crate::rendition::Rendition;
+use crate::rendition::{Rendition, Tools};
 use crate::resolve::Bases;
 use crate::{Workshop, check_command, export};
 
@@ -126,12 +126,12 @@ fn load_ignore(progress: &Progress<'_>, inputs: &Inputs) {
     step.done();
 }
 
-pub(crate) struct Build<'a> {
-    pub(crate) workshop: &'a Workshop,
-    pub(crate) request: &'a BuildRequest,
-    pub(crate) lease: &'a Lease,
-    pub(crate) progress: &'a Progress<'a>,
-    pub(crate) cancel: &'a Cancel,
+struct Build<'a> {
+    workshop: &'a Workshop,
+    request: &'a BuildRequest,
+    lease: &'a Lease,
+    progress: &'a Progress<'a>,
+    cancel: &'a Cancel,
 }
 
 impl Build<'_> {
@@ -274,9 +274,11 @@ impl Build<'_> {
         };
         let default = [Output::Store { form: ImageForm::default() }];
         let outputs = if self.request.outputs.is_empty() { &default[..] } else { &self.request.outputs };
+        let Self { workshop, lease, cancel, .. } = *self;
+        let tools = Tools { workshop, lease, cancel };
         for output in outputs {
             let (Output::Store { form } | Output::Archive { form, .. }) = output else { continue };
-            let image = Rendition::make(self, &converted, stack, form)?;
+            let image = Rendition::make(tools, &converted, stack, form)?;
             let config = image.draft.manifest.config.digest.clone();
             let manifest = match output {
                 Output::Archive { layout, destination, names, compression, .. } => {

@@ -15,8 +15,9 @@ use mica_store::{CacheKind, LayerId, LockFile, NewCacheRecord, Waited};
 
 use crate::cache::{CacheEntry, CacheKeys, Imports};
 use crate::fresh::{StackLayer, Unhashed, stored};
+use crate::hit::{Hit, find};
 use crate::keys::{KeyKind, Part};
-use crate::lookup::{Hit, Known, find, input_vertex, key_of, local_name, select_part};
+use crate::lookup::{Known, input_vertex, key_of, local_name, select_part};
 use crate::operation::Operations;
 use crate::permits::{Permit, Permits};
 use crate::progress::Step;

@@ -17,6 +17,7 @@ mod execute;
 mod export;
 pub mod fileop;
 mod fresh;
+mod hit;
 mod inputs;
 mod intake;
 mod keys;

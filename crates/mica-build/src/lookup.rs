@@ -5,28 +5,14 @@ use std::collections::HashMap;
 use mica_api::{Class, Error};
 use mica_oci::Digest;
 use mica_solve::{CacheKey, CopyAction, FileAction, Graph, Input, MountKind, Op, SourceOp, Vertex, VertexId};
-use mica_store::{CacheHit, LayerId, Lease};
+use mica_store::LayerId;
 
 use crate::Workshop;
 use crate::contexts::LocalContexts;
+use crate::hit::{Hit, find};
 use crate::keys::{self, KeyKind, Part};
 use crate::remote::Remotes;
 use crate::select::{Tree, select, selection_digest};
-
-/// A result of the cache.
-#[derive(Debug, Clone)]
-pub(crate) struct Hit {
-    /// The content key it is recorded under.
-    pub(crate) key: CacheKey,
-    /// The whole stack, lowest first.
-    pub(crate) layers: Vec<LayerId>,
-}
-
-impl Hit {
-    fn of(hit: CacheHit) -> Self {
-        Self { key: CacheKey::from_bytes(hit.content), layers: hit.layers }
-    }
-}
 
 /// What is known of one vertex.
 #[derive(Debug)]
@@ -107,12 +93,6 @@ pub(crate) fn look_up(
         *hit = found.map(Hit::of);
     }
     Ok(known)
-}
-
-/// The result recorded under a key of either kind, protected by the lease.
-pub(crate) fn find(workshop: &Workshop, key: CacheKey, lease: &Lease) -> Result<Option<Hit>, Error> {
-    let found = workshop.store.cache_lookup_leased(&[*key.as_bytes()], lease)?;
-    Ok(found.into_iter().flatten().next().map(Hit::of))
 }
 
 /// The definition key: what is taken from local directories counts by content, everything else by definition.

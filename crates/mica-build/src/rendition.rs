@@ -5,16 +5,24 @@ use std::io::{self, BufWriter, Write as _};
 use std::sync::Arc;
 use std::thread;
 
-use mica_api::{AnnotationTarget, Class, Error, ImageForm};
+use mica_api::{AnnotationTarget, Cancel, Class, Error, ImageForm};
 use mica_archive::{Entry, Table, TarFormat, Timestamp, View};
 use mica_frontend::Converted;
 use mica_oci::Platform;
-use mica_store::{LayerId, StoreError};
+use mica_store::{LayerId, Lease, StoreError};
 use mica_sys::root::Root;
 
-use crate::build::Build;
+use crate::Workshop;
 use crate::intake::bring_in_layer;
 use crate::publish::{ImageDraft, ManifestForm, write_image};
+
+/// What images are made with.
+#[derive(Clone, Copy)]
+pub(crate) struct Tools<'a> {
+    pub(crate) workshop: &'a Workshop,
+    pub(crate) lease: &'a Lease,
+    pub(crate) cancel: &'a Cancel,
+}
 
 /// An image, written but without names.
 pub(crate) struct Rendition {
@@ -32,7 +40,7 @@ impl Rendition {
     /// # Errors
     /// Annotations of an index where there is none, layers that are gone, a store that refuses.
     pub(crate) fn make(
-        build: &Build<'_>,
+        tools: Tools<'_>,
         converted: &Converted,
         stack: &[LayerId],
         asked: &ImageForm,
@@ -41,7 +49,7 @@ impl Rendition {
         let annotations = Annotations::of(asked, &platform)?;
         let epoch = converted.epoch.filter(|_| asked.rewrite_timestamp);
         let stack = match epoch {
-            Some(epoch) => rewrite(build, stack, converted.base_layers, epoch)?,
+            Some(epoch) => rewrite(tools, stack, converted.base_layers, epoch)?,
             None => stack.to_vec(),
         };
         let form = ManifestForm {
@@ -49,7 +57,7 @@ impl Rendition {
             annotations: annotations.manifest,
             rewritten: epoch.map(|epoch| (converted.base_layers, epoch)),
         };
-        let draft = write_image(build.workshop, converted.config.clone(), &stack, &form, build.lease)?;
+        let draft = write_image(tools.workshop, converted.config.clone(), &stack, &form, tools.lease)?;
         Ok(Self { draft, stack, form, descriptor_annotations: annotations.descriptor })
     }
 }
@@ -84,8 +92,8 @@ impl Annotations {
 }
 
 /// G12: the layers of this build with no time after the epoch; layers that have none stay the same.
-fn rewrite(build: &Build<'_>, stack: &[LayerId], first: usize, epoch: i64) -> Result<Vec<LayerId>, Error> {
-    let store = &build.workshop.store;
+fn rewrite(tools: Tools<'_>, stack: &[LayerId], first: usize, epoch: i64) -> Result<Vec<LayerId>, Error> {
+    let store = &tools.workshop.store;
     let mut rewritten = stack[..first.min(stack.len())].to_vec();
     let mut below = View::empty();
     for id in &rewritten {
@@ -95,7 +103,7 @@ fn rewrite(build: &Build<'_>, stack: &[LayerId], first: usize, epoch: i64) -> Re
         let table = store.table(*id)?;
         let id = if table.entries().iter().any(|entry| is_after(entry, epoch)) {
             let record = store.layer(*id)?.ok_or(StoreError::LayerGone(*id))?;
-            clamp(build, &table, &store.state().layer_fs(record.id), &below, epoch)?
+            clamp(tools, &table, &store.state().layer_fs(record.id), &below, epoch)?
         } else {
             *id
         };
@@ -111,7 +119,7 @@ fn is_after(entry: &Entry, epoch: i64) -> bool {
 
 /// A layer like another one but for its times: written as a tar and unpacked beside it.
 fn clamp(
-    build: &Build<'_>,
+    tools: Tools<'_>,
     table: &Arc<Table>,
     files: &std::path::Path,
     below: &View,
@@ -131,14 +139,14 @@ fn clamp(
     let root = Root::open(files).map_err(failed)?;
     let (mut reader, writer) = io::pipe().map_err(failed)?;
     thread::scope(|scope| {
-        let cancel = build.cancel;
+        let cancel = tools.cancel;
         let produce = scope.spawn(move || {
             let mut writer = BufWriter::with_capacity(256 << 10, writer);
             mica_archive::write_tar(&clamped, &root, &mut writer, TarFormat::V1, &|| cancel.is_cancelled())
                 .map_err(io::Error::other)?;
             writer.flush()
         });
-        let layer = bring_in_layer(build.workshop, &mut reader, Some(below), None, build.lease, cancel);
+        let layer = bring_in_layer(tools.workshop, &mut reader, Some(below), None, tools.lease, cancel);
         drop(reader);
         let produced = produce.join().map_err(|_| io::Error::other("the tar writer panicked"));
         let layer = layer?;

@@ -12,8 +12,9 @@ use serde_json::Value;
 
 use super::format::{Answer, CONFIG_TYPE, CacheConfig, INLINE_KEY, UNCOMPRESSED, answers};
 use crate::Workshop;
+use crate::hit::Hit;
 use crate::intake::bring_in_stack;
-use crate::lookup::{Hit, Known};
+use crate::lookup::Known;
 use crate::progress::Progress;
 
 /// The most bytes a cache's config may have: a record has about 200.

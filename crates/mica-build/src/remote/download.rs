@@ -13,7 +13,7 @@ use mica_solve::{CacheKey, HttpSource, KeyHasher};
 use mica_store::{Fetched, LayerId};
 
 use super::{Found, Remotes, Resolved};
-use crate::lookup::find;
+use crate::hit::find;
 
 /// The most bytes a file may have (security.md section 5: a layer).
 const LIMIT_BYTES: u64 = 64 << 30;

@@ -19,7 +19,7 @@ use mica_store::{CacheKind, LayerId, Lease, NewCacheRecord};
 
 use crate::context::LocalContext;
 use crate::fileop::{self, FileOptions, SourceTree};
-use crate::lookup::{Hit, find};
+use crate::hit::{Hit, find};
 use crate::progress::{Progress, Step};
 use crate::{Draft, Workshop, finish_layer};
 
