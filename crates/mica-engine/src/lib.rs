@@ -3,6 +3,7 @@
 mod containers;
 mod entry;
 mod glob;
+mod housekeeping;
 mod images;
 mod local;
 mod names;

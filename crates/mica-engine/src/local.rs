@@ -68,7 +68,11 @@ impl LocalEngine {
 
 impl Engine for LocalEngine {
     fn build(&self, request: BuildRequest, cancel: &Cancel, events: &dyn EventSink) -> Result<BuildReply> {
-        mica_build::build(&self.workshop, request, cancel, events)
+        let reply = mica_build::build(&self.workshop, request, cancel, events);
+        if !cancel.is_cancelled() {
+            self.tidy_up_after_build();
+        }
+        reply
     }
 
     fn pack(&self, request: PackRequest, cancel: &Cancel) -> Result<PackReply> {

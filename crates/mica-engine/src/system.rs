@@ -28,19 +28,6 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// How often it looks whether that has ended.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
-/// How many journals are kept: the newest ones.
-const JOURNALS_KEPT: usize = 100;
-
-/// Removes old journals; those of running builds stay.
-fn trim_journals(engine: &LocalEngine) -> Result<()> {
-    let mut journals = engine.store().journals()?;
-    journals.sort_by_key(|journal| std::cmp::Reverse(journal.modified));
-    for journal in journals.iter().skip(JOURNALS_KEPT) {
-        engine.store().remove_journal(&journal.id)?;
-    }
-    Ok(())
-}
-
 impl LocalEngine {
     /// Collects; while another process does, waits, saying so.
     ///
@@ -287,7 +274,7 @@ pub(crate) fn prune(
     events: &dyn EventSink,
 ) -> Result<PruneReport> {
     let containers = containers::prune(engine, &PruneContainers::default(), cancel)?;
-    trim_journals(engine)?;
+    engine.trim_journals(0)?;
     let images = if request.all { PruneImages::Unused } else { PruneImages::Dangling };
     let cache = mica_store::PruneCache { shared: request.all, ..mica_store::PruneCache::default() };
     let known = engine.store().cache_usage()?;
@@ -303,7 +290,7 @@ pub(crate) fn prune(
 pub(crate) fn collect(engine: &LocalEngine, cancel: &Cancel, events: &dyn EventSink) -> Result<PruneReport> {
     cancel.check()?;
     containers::bury_the_dead(engine)?;
-    trim_journals(engine)?;
+    engine.trim_journals(0)?;
     Ok(prune_report(engine.collect_in_turn(&GcRequest::default(), cancel, events)?, &[]))
 }
 

@@ -64,6 +64,12 @@ impl Store {
         Ok(journals)
     }
 
+    /// How many journals there are.
+    pub fn journal_count(&self) -> Result<usize, StoreError> {
+        let directory = self.state().journals();
+        Ok(files::list(&directory).context("list", &directory)?.len())
+    }
+
     /// Removes a journal; `false` if its build is still running.
     pub fn remove_journal(&self, id: &str) -> Result<bool, StoreError> {
         let path = self.journal_path(id);

@@ -54,8 +54,8 @@ pub use fetched::Fetched;
 pub use flavour::{DriverKind, Flavour, IdMap, Mismatch, SCHEMA};
 pub use form::RemoteForm;
 pub use gc::{
-    CacheItem, CacheUsage, ContainerUsage, DiskUsage, GcError, GcReport, GcRequest, ImageUsage, PruneCache,
-    PruneImages, PruneVolumes, PrunedCache, PrunedImage, Reclaimable, VolumeUsage,
+    Budget, CacheItem, CacheUsage, ContainerUsage, DiskUsage, GcError, GcReport, GcRequest, ImageUsage,
+    PruneCache, PruneImages, PruneVolumes, PrunedCache, PrunedImage, Reclaimable, VolumeUsage,
 };
 pub use id::{ContainerId, IdError, LayerId, LeaseId, VolumeId};
 pub use image::{ImageContents, ImageRecord, ManifestLayers, Published};

@@ -12,6 +12,7 @@
 //!
 //! One collector at a time; a second one does not wait.
 
+mod budget;
 mod census;
 mod loose;
 mod plan;
@@ -34,6 +35,7 @@ use crate::layer::forget_layer;
 use crate::volume::VolumeRecord;
 use crate::{LeaseId, Store};
 
+pub use budget::Budget;
 use census::Census;
 use plan::Plan;
 pub use usage::{CacheUsage, ContainerUsage, DiskUsage, ImageUsage, Reclaimable, VolumeUsage};
