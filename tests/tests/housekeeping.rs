@@ -5,7 +5,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use mica_testkit::Mica;
-use mica_tests::{Build, holds, json_lines, with_base};
+use mica_tests::{Build, Web, holds, json_lines, with_base};
 use serde_json::Value;
 
 /// A tool stage of 200 kB that is copied from, and one of 300 kB on it; a cache mount of 500 kB.
@@ -289,4 +289,84 @@ fn builds_never_notice_a_prune_beside_them() {
         }
     });
     mica.run(["system", "check"]).success();
+}
+
+#[test]
+fn what_was_fetched_has_its_type_and_is_forgotten_with_its_record() {
+    let Some(mica) = with_base() else { return };
+    prune(&mica, &["-a"]);
+    let web = Web::start();
+    web.file("/f", "fetched\n", &[("ETag", "\"1\"")]);
+    let mut dockerfile = format!("FROM base\nADD {} /f\n", web.url("/f"));
+    if let Some(repository) = repository(&mica, &web) {
+        dockerfile.push_str(&format!("ADD {repository} /r/\n"));
+    }
+    Build::new(&mica, &dockerfile).id();
+    let checkouts = parts(&mica, &["type=source.git.checkout"]);
+    assert_eq!(checkouts.len(), dockerfile.matches("x.git").count(), "{checkouts:?}");
+    assert!(checkouts.iter().all(|part| bytes(part["Size"].as_str().unwrap()) > 0.0), "{checkouts:?}");
+    assert_eq!(parts(&mica, &["type=regular", &format!("description~={}", web.url("/f"))]).len(), 2);
+    let asked = || web.log().into_iter().filter(|line| line.starts_with("GET /f ")).collect::<Vec<_>>();
+    assert_eq!(asked(), ["GET /f 200"]);
+    Build::again(&mica, &dockerfile).id();
+    assert_eq!(asked(), ["GET /f 304"]);
+    prune(&mica, &["-a"]);
+    assert!(parts(&mica, &[]).is_empty());
+    Build::again(&mica, &dockerfile).id();
+    assert_eq!(asked(), ["GET /f 200"], "there is nothing to compare with");
+}
+
+/// The URL of a repository with one commit; `None` without git.
+fn repository(mica: &Mica, web: &Web) -> Option<String> {
+    let script = "git init -q -b main repo && cd repo && git config user.email a@b && git config user.name n
+        echo one > a.txt && git add -A && git commit -qm one
+        git clone -q --bare . ../x.git && git -C ../x.git update-server-info";
+    let mut command = Command::new("/bin/sh");
+    command.args(["-euc", script]).current_dir(mica.work()).env("GIT_CONFIG_GLOBAL", "/dev/null");
+    if Command::new("git").arg("--version").output().is_err() {
+        mica_testkit::skip("git is not installed");
+        return None;
+    }
+    let done = command.output().unwrap();
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    web.folder(mica.work());
+    Some(web.url("/x.git"))
+}
+
+#[test]
+fn what_is_known_of_a_context_is_cache_too() {
+    let Some(mica) = with_base() else { return };
+    prune(&mica, &["-a"]);
+    let mut build = Build::new(&mica, "FROM base\nCOPY . /all\n");
+    for n in 0..50 {
+        build = build.file(&format!("f{n}"), [n; 70_000]);
+    }
+    build.option("-t", "all").id();
+    // Files as new as the look at them could still change unseen, so only a later build writes down what it saw.
+    mica_tests::until("the files are old enough", || {
+        Build::again(&mica, "FROM base\nCOPY . /all\n").id();
+        !parts(&mica, &["type=source.local"]).is_empty()
+    });
+    let before = disk_bytes(&mica);
+    let said = prune(&mica, &["--filter", "type=source.local"]);
+    close(total(&said, "Total:"), before - disk_bytes(&mica));
+    assert!(parts(&mica, &["type=source.local"]).is_empty(), "{said}");
+    Build::again(&mica, "FROM base\nCOPY . /all\n").id();
+}
+
+#[test]
+fn old_journals_go_with_new_builds() {
+    let Some(mica) = with_base() else { return };
+    let journals = mica.root().join("journals");
+    std::fs::create_dir_all(&journals).unwrap();
+    for n in 0..150 {
+        let journal = std::fs::File::create(journals.join(format!("old-{n}"))).unwrap();
+        let day = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(86_400);
+        journal.set_modified(day).unwrap();
+    }
+    Build::new(&mica, "FROM base\nRUN true\n").id();
+    let names: Vec<_> =
+        std::fs::read_dir(&journals).unwrap().flatten().map(|entry| entry.file_name()).collect();
+    assert_eq!(names.len(), 100);
+    assert!(names.iter().any(|name| !name.to_string_lossy().starts_with("old-")), "the newest is kept");
 }
