@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use mica_testkit::fault::rounds;
 use mica_testkit::{Mica, Output, skip};
 use mica_tests::{
-    Build, Disk, Watched, explained, has_strace, holds, step_was_cached, with_base, with_base_on,
+    Build, Disk, Watched, explained, has_strace, holds, step_was_cached, with_base, with_base_on, without_ids,
 };
 
 /// What makes a store forget an image `x` and how it was made.
@@ -166,6 +166,19 @@ fn too_few_descriptors_are_explained_and_harmless() {
     let limits = [16, 5, 9, 11, 13, 18, 20, 24, 28, 32, 40, 64, 256];
     for limit in limits.into_iter().take(rounds().div_ceil(2)) {
         let option = format!("--nofile={limit}:{limit}");
+        failed +=
+            each_works_or_explains(&mica, &option, |command| mica.run_under(&["prlimit", &option], command));
+    }
+    assert!(failed > 2, "only {failed} commands failed: nothing was tested");
+}
+
+/// Row 17: threads and processes that cannot be started. Root has no such limit.
+#[test]
+fn too_few_processes_are_explained_and_harmless() {
+    let Some(mica) = without_ids() else { return };
+    let mut failed = 0;
+    for limit in [1, 3, 2, 4, 5, 6, 8, 10, 14, 20].into_iter().take(rounds().div_ceil(2)) {
+        let option = format!("--nproc={limit}:{limit}");
         failed +=
             each_works_or_explains(&mica, &option, |command| mica.run_under(&["prlimit", &option], command));
     }

@@ -163,7 +163,7 @@ fn gzip(input: &mut dyn Read, output: &mut dyn Write, level: i32, threads: usize
             if !job.plain.is_empty() || turn == 0 {
                 let index = turn % threads;
                 if workers.len() <= index {
-                    workers.push(start_worker(scope, level));
+                    workers.push(start_worker(scope, level)?);
                 }
                 workers[index].jobs.send(job).map_err(|_| worker_ended())?;
                 under_way.push_back(index);
@@ -187,11 +187,11 @@ fn worker_ended() -> io::Error {
     io::Error::other("a compression thread ended early")
 }
 
-fn start_worker<'scope>(scope: &'scope Scope<'scope, '_>, level: i32) -> Worker {
+fn start_worker<'scope>(scope: &'scope Scope<'scope, '_>, level: i32) -> io::Result<Worker> {
     let (jobs, inbox) = sync_channel::<Job>(BLOCKS_PER_WORKER);
     let (outbox, done) = sync_channel::<Job>(BLOCKS_PER_WORKER);
     let level = libdeflater::CompressionLvl::new(level.clamp(1, 12)).unwrap_or_default();
-    scope.spawn(move || {
+    std::thread::Builder::new().spawn_scoped(scope, move || {
         let mut compressor = libdeflater::Compressor::new(level);
         while let Ok(mut job) = inbox.recv() {
             job.packed.resize(compressor.gzip_compress_bound(job.plain.len()), 0);
@@ -201,8 +201,8 @@ fn start_worker<'scope>(scope: &'scope Scope<'scope, '_>, level: i32) -> Worker 
                 return;
             }
         }
-    });
-    Worker { jobs, done }
+    })?;
+    Ok(Worker { jobs, done })
 }
 
 /// Opens compressed bytes of any known format.

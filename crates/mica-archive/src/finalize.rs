@@ -70,7 +70,7 @@ fn hash_beside(
     let (full_sender, full) = sync_channel::<Vec<u8>>(BLOCKS_UNDER_WAY);
     let (empty_sender, empty) = sync_channel::<Vec<u8>>(BLOCKS_UNDER_WAY + 2);
     std::thread::scope(|scope| {
-        let hashing = scope.spawn(move || {
+        let hashing = std::thread::Builder::new().spawn_scoped(scope, move || {
             let mut hash = Sha256::new();
             while let Ok(mut block) = full.recv() {
                 hash.update(&block);
@@ -80,6 +80,7 @@ fn hash_beside(
             }
             hash.finalize().into()
         });
+        let hashing = hashing.map_err(WriteError::Output)?;
         let mut hand_over = HandOver { full: full_sender, empty };
         let streamed = stream(table, fs, &mut hand_over, cancel);
         drop(hand_over);

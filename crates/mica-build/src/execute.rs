@@ -181,14 +181,18 @@ impl<'a> Execution<'a> {
                     && let Some(permit) = self.slots.try_take()
                     && let Some(id) = schedule.next_ready()
                 {
-                    let sender = sender.clone();
-                    scope.spawn(move || {
-                        let slot = Slot { slots: &self.slots, permit: Some(permit), sender: &sender };
+                    let to_here = sender.clone();
+                    let started = thread::Builder::new().spawn_scoped(scope, move || {
+                        let slot = Slot { slots: &self.slots, permit: Some(permit), sender: &to_here };
                         let result = self.vertex(id, slot);
                         // the receiver lives as long as the scope
-                        let _ = sender.send(Message::Ended(id, result));
+                        let _ = to_here.send(Message::Ended(id, result));
                     });
                     under_way += 1;
+                    if let Err(error) = started {
+                        // as above
+                        let _ = sender.send(Message::Ended(id, Err(no_thread(&error))));
+                    }
                 }
                 if under_way == 0 {
                     return failure.map_or(Ok(()), Err);
@@ -200,12 +204,16 @@ impl<'a> Execution<'a> {
                         self.remember(id, answer.outcome);
                         schedule.done(id);
                         if let Some(rest) = answer.rest {
-                            let sender = sender.clone();
-                            scope.spawn(move || {
+                            let to_here = sender.clone();
+                            let started = thread::Builder::new().spawn_scoped(scope, move || {
                                 // as above
-                                let _ = sender.send(Message::Finished(id, self.finish(id, rest)));
+                                let _ = to_here.send(Message::Finished(id, self.finish(id, rest)));
                             });
                             under_way += 1;
+                            if let Err(error) = started {
+                                // as above
+                                let _ = sender.send(Message::Finished(id, Err(no_thread(&error))));
+                            }
                         }
                     }
                     Message::Finished(_, Ok(())) => {}
@@ -403,6 +411,12 @@ impl<'a> Execution<'a> {
         };
         key_of(KeyKind::Content, vertex, &whole, &source)
     }
+}
+
+fn no_thread(error: &std::io::Error) -> Error {
+    Error::new(Class::Exhausted, "cannot start a thread")
+        .why(error.to_string())
+        .hint("the limit of processes is reached: `ulimit -u`, or `pids.max` of the control group")
 }
 
 /// What threads tell the one that drives the graph.

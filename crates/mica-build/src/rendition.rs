@@ -140,12 +140,13 @@ fn clamp(
     let (mut reader, writer) = io::pipe().map_err(failed)?;
     thread::scope(|scope| {
         let cancel = tools.cancel;
-        let produce = scope.spawn(move || {
+        let produce = thread::Builder::new().spawn_scoped(scope, move || {
             let mut writer = BufWriter::with_capacity(256 << 10, writer);
             mica_archive::write_tar(&clamped, &root, &mut writer, TarFormat::V1, &|| cancel.is_cancelled())
                 .map_err(io::Error::other)?;
             writer.flush()
         });
+        let produce = produce.map_err(failed)?;
         let layer = bring_in_layer(tools.workshop, &mut reader, Some(below), None, tools.lease, cancel);
         drop(reader);
         let produced = produce.join().map_err(|_| io::Error::other("the tar writer panicked"));

@@ -69,8 +69,11 @@ fn forward(client: UnixStream, agent: &Path) {
     else {
         return;
     };
-    thread::spawn(move || pump(client, server));
-    thread::spawn(move || pump(server_reader, client_writer));
+    // without a thread the connection closes, which the program inside is told
+    let there = thread::Builder::new().spawn(move || pump(client, server));
+    if there.is_ok() {
+        let _ = thread::Builder::new().spawn(move || pump(server_reader, client_writer));
+    }
 }
 
 fn pump(mut from: UnixStream, mut to: UnixStream) {

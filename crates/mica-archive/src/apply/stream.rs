@@ -7,7 +7,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use sha2::{Digest as _, Sha256};
 
-use crate::tar::BUFFER_BYTES;
+use crate::tar::{BUFFER_BYTES, TarError};
 
 /// Buffers read ahead.
 const AHEAD: usize = 6;
@@ -22,14 +22,15 @@ pub(crate) struct StreamId {
 /// Runs `parse` on the bytes of `source`; returns its result, and the identity of the stream if `parse` succeeded.
 ///
 /// `parse` has to read to the end, or what it leaves is not hashed.
-pub(crate) fn hashed<T, E>(
+pub(crate) fn hashed<T, E: From<TarError>>(
     source: impl Read + Send,
     parse: impl FnOnce(ReadAhead) -> Result<T, E>,
 ) -> Result<(T, StreamId), E> {
     let (full_sender, full) = sync_channel(AHEAD);
     let (empty_sender, empty) = sync_channel(AHEAD + 2);
     std::thread::scope(|scope| {
-        let reading = scope.spawn(move || read_all(source, &full_sender, &empty));
+        let read = move || read_all(source, &full_sender, &empty);
+        let reading = std::thread::Builder::new().spawn_scoped(scope, read).map_err(TarError::Io)?;
         // Dropping the reader ends the thread at its next buffer.
         let parsed = parse(ReadAhead { full, empty: empty_sender, current: Vec::new(), position: 0 });
         let id = reading.join().expect("reading does not panic");

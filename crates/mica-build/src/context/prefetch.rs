@@ -30,7 +30,8 @@ pub(super) fn list_below(scanner: &Scanner, top: &Directory, path: &[u8]) -> Res
     let (queue, changed) = (Mutex::new(queue), Condvar::new());
     std::thread::scope(|scope| {
         for _ in 1..THREADS {
-            scope.spawn(|| work(scanner, &queue, &changed));
+            // with fewer threads it only takes longer
+            let _ = std::thread::Builder::new().spawn_scoped(scope, || work(scanner, &queue, &changed));
         }
         work(scanner, &queue, &changed);
     });

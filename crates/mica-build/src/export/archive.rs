@@ -205,11 +205,11 @@ fn compress_layer(
     // 1 MiB lets the tar writer run ahead of the compressor; smaller pipes only cost time
     let _ = rustix::pipe::fcntl_setpipe_size(&writer, 1 << 20);
     thread::scope(|scope| {
-        let produce = scope.spawn(move || {
+        let produce = thread::Builder::new().spawn_scoped(scope, move || {
             let mut writer = io::BufWriter::with_capacity(256 << 10, writer);
             write_layer(workshop, record, &mut writer, cancel)?;
             writer.flush()
-        });
+        })?;
         let mut reader: Box<dyn Read + Send> = Box::new(reader);
         let threads = thread::available_parallelism().map_or(2, usize::from);
         let written = compress::compress(&mut reader, output, compressor, threads);

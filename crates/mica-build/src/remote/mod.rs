@@ -102,8 +102,8 @@ impl<'a> Remotes<'a> {
                 };
                 if !is_known(source) {
                     steps.insert(id, progress.start(graph.digest(id), &*vertex.name, Vec::new()));
-                    // whoever needs it asks again and gets the same answer
-                    scope.spawn(|| drop(self.resolve(source)));
+                    // whoever needs it asks again and gets the same answer, or the first one if there is no thread
+                    let _ = thread::Builder::new().spawn_scoped(scope, || drop(self.resolve(source)));
                 }
             }
         });

@@ -107,11 +107,12 @@ fn layer_of_changes(
     let (mut reader, writer) = io::pipe().map_err(failed)?;
     std::thread::scope(|scope| {
         let table = &changes.table;
-        let writing = scope.spawn(move || {
+        let writing = std::thread::Builder::new().spawn_scoped(scope, move || {
             let mut out = io::BufWriter::with_capacity(1 << 16, File::from(OwnedFd::from(writer)));
             write_tar(table, &upper, &mut out, TarFormat::V1, &|| cancel.is_cancelled())?;
             io::Write::flush(&mut out).map_err(WriteError::Output)
         });
+        let writing = writing.map_err(failed)?;
         let layer = bring_in_layer(&engine.workshop, &mut reader, None, None, lease, cancel);
         drop(reader);
         match (writing.join().expect("writing a tar does not panic"), layer) {

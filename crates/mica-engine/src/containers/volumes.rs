@@ -177,7 +177,9 @@ fn copy_tree(engine: &LocalEngine, root: &Root, from: &[u8], to: &Path, cancel: 
         ..ExtractOptions::default()
     };
     std::thread::scope(|scope| {
-        let written = scope.spawn(|| Subtree { root, path: from, owners }.write(writer.into(), cancel));
+        let write = || Subtree { root, path: from, owners }.write(writer.into(), cancel);
+        let written =
+            std::thread::Builder::new().spawn_scoped(scope, write).map_err(|error| failed(&error))?;
         let extracted = extract(reader, &to, &options, &|| cancel.is_cancelled());
         let written = written.join().expect("writing a tar does not panic");
         // A writer whose reader gave up only says that.

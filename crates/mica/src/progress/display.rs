@@ -84,7 +84,8 @@ pub(crate) struct Summary {
 #[derive(Debug)]
 pub(crate) struct Display {
     sender: Sender<Event>,
-    thread: JoinHandle<Summary>,
+    /// None if it could not be started: the build goes on unseen.
+    thread: Option<JoinHandle<Summary>>,
 }
 
 /// Frames come no faster than this.
@@ -98,7 +99,8 @@ impl Display {
         let mut renderer = renderer(mode, environment);
         let (sender, receiver) = channel();
         let mut writer = Writer { out, cancel: cancel.clone(), reader_is_gone: false };
-        let thread = std::thread::spawn(move || drive(&receiver, &mut writer, renderer.as_mut()));
+        let drive = move || drive(&receiver, &mut writer, renderer.as_mut());
+        let thread = std::thread::Builder::new().spawn(drive).ok();
         Self { sender, thread }
     }
 
@@ -106,7 +108,7 @@ impl Display {
     pub(crate) fn finish(self) -> Summary {
         drop(self.sender);
         // A renderer that panicked has nothing more to say; the build's own result stands.
-        self.thread.join().unwrap_or_default()
+        self.thread.and_then(|thread| thread.join().ok()).unwrap_or_default()
     }
 }
 

@@ -138,13 +138,14 @@ impl CpArgs {
         let (reader, writer) = pipe()?;
         let target = unpack::Target::of(path, here, self.archive);
         std::thread::scope(|scope| {
-            let unpacking = scope.spawn(move || {
+            let unpacking = std::thread::Builder::new().spawn_scoped(scope, move || {
                 let mut reader = std::fs::File::from(reader);
                 let result = unpack::unpack(&mut reader, &target);
                 // The engine must not wait for, nor die of, a reader that has stopped; its own error matters more.
                 let _rest = std::io::copy(&mut reader.by_ref(), &mut std::io::sink());
                 result
             });
+            let unpacking = unpacking.map_err(|error| io_failure("cannot start a thread", &error))?;
             let sent = engine.copy_from(self.copy_from(container, path, writer), &cx.cancel);
             let unpacked = unpacking.join().expect("unpacking does not panic");
             sent?;
@@ -167,7 +168,10 @@ impl CpArgs {
             archive: self.archive,
         };
         std::thread::scope(|scope| {
-            let packing = scope.spawn(move || pack::pack(&source, std::fs::File::from(writer)));
+            let pack = move || pack::pack(&source, std::fs::File::from(writer));
+            let packing = std::thread::Builder::new()
+                .spawn_scoped(scope, pack)
+                .map_err(|error| io_failure("cannot start a thread", &error))?;
             let received = engine.copy_into(request, &cx.cancel);
             let packed = packing.join().expect("packing does not panic");
             match (received, packed) {
