@@ -12,7 +12,7 @@ fn log(text: &str) -> Vec<String> {
         |word: &str| word.contains('.') && word.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
     text.lines()
         .filter_map(|line| {
-            line.strip_prefix('#')?.splitn(3, ' ').nth(1).filter(|word| is_time(word)).map(|_| line)
+            line.strip_prefix('#')?.split(' ').nth(1).filter(|word| is_time(word)).map(|_| line)
         })
         .map(|line| line.splitn(3, ' ').nth(2).unwrap_or_default().to_owned())
         .collect()

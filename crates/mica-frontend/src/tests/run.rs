@@ -153,15 +153,15 @@ fn networks_and_security_need_to_be_allowed() {
     refused("FROM base\nRUN --security=insecure x\n", 2, "security.insecure is not allowed");
     refused("FROM base\nRUN --network=foo x\n", 2, "invalid network mode \"foo\"");
     refused("FROM base\nRUN --device=x true\n", 2, "device feature is only supported");
-    let request = ConvertRequest { allow_host_network: true, ..request("FROM base\nRUN --network=host x\n") };
-    assert_eq!(convert(&request, &Fake::new()).unwrap().exec().network, NetworkMode::Host);
+    let host = ConvertRequest { allow_host_network: true, ..request("FROM base\nRUN --network=host x\n") };
+    assert_eq!(convert(&host, &Fake::new()).unwrap().exec().network, NetworkMode::Host);
     assert_eq!(build("FROM base\nRUN --security=sandbox x\n").exec().security, SecurityMode::Sandbox);
-    let request = ConvertRequest {
+    let insecure = ConvertRequest {
         allow_insecure: true,
         cgroup_parent: Some("/p"),
         ..request("FROM base\nRUN --security=insecure x\n")
     };
-    let exec = convert(&request, &Fake::new()).unwrap();
+    let exec = convert(&insecure, &Fake::new()).unwrap();
     assert_eq!(exec.exec().security, SecurityMode::Insecure);
     assert_eq!(exec.exec().cgroup_parent.as_deref(), Some("/p"));
 }
