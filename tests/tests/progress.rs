@@ -152,3 +152,48 @@ fn a_terminal_gets_the_picture_that_people_know() {
     assert!(output.status.success(), "{text}");
     holds(&text, &["[+] Building ", "[2/2] RUN echo hello", "=> exporting to image", "FINISHED"]);
 }
+
+#[test]
+fn a_step_that_prints_without_end_is_clipped() {
+    let Some(mica) = with_base() else { return };
+    let dockerfile = "FROM base\nRUN yes 0123456789 | head -c 9000000; echo the last words; exit 3\n";
+    let text = Build::new(&mica, dockerfile).fails("exit code: 3").stderr_text();
+    assert_eq!(text.matches("[output clipped, log limit ").count(), 1, "{} bytes", text.len());
+    holds(&text, &["log limit 2", "the last words\n------\n"]);
+    assert!(text.len() < 6_000_000, "{} bytes", text.len());
+    let mica = mica.env("BUILDKIT_STEP_LOG_MAX_SIZE", "-1");
+    let text = Build::new(&mica, dockerfile).fails("exit code: 3").stderr_text();
+    assert!(text.len() > 9_000_000 && !text.contains("output clipped"), "{} bytes", text.len());
+}
+
+#[test]
+fn how_progress_is_shown_can_be_chosen() {
+    let Some(mica) = with_base() else { return };
+    let dockerfile = "FROM base\nRUN echo hello\n";
+    for mode in ["quiet", "none"] {
+        let mica = with_base().unwrap().env("BUILDKIT_PROGRESS", mode);
+        mica.write("context/Dockerfile", dockerfile);
+        let context = mica.work().join("context");
+        let output = mica.run(["build", context.to_str().unwrap()]).success();
+        assert_eq!(output.stderr_text(), "");
+    }
+    mica.write("context/Dockerfile", dockerfile);
+    let context = mica.work().join("context");
+    let context = context.to_str().unwrap();
+    mica.run(["build", "--progress=fancy", context]).exits(1).complains("invalid progress mode fancy");
+    // no terminal: lines, whatever was asked for, and no colours
+    let colours = mica.env("BUILDKIT_COLORS", "run=green");
+    for mode in ["auto", "tty", "plain"] {
+        let output = colours.run(["build", "--no-cache", "--progress", mode, context]).success();
+        let text = output.stderr_text();
+        assert!(text.starts_with("#0 building with ") && !text.contains('\u{1b}'), "{text}");
+    }
+    let json = colours.run(["build", "--no-cache", "--progress=rawjson", context]).success();
+    for line in json.stderr_text().lines() {
+        assert!(serde_json::from_str::<serde_json::Value>(line).is_ok(), "{line}");
+    }
+    let short = colours.env("PROGRESS_NO_TRUNC", "0");
+    let long = format!("FROM base\nRUN echo {}\n", "x".repeat(200));
+    let text = Build::new(&short, long).run().success().stderr_text();
+    assert!(text.lines().any(|line| line.starts_with("#5 [2/2] RUN echo xxx") && line.len() == 75), "{text}");
+}

@@ -44,6 +44,8 @@ pub struct BuildRequest {
     pub cgroup_parent: Option<String>,
     /// `--resource`.
     pub resources: Resources,
+    /// How much of a step's output is shown.
+    pub log_limits: LogLimits,
     /// `--cache-from`.
     pub cache_from: Vec<CacheFrom>,
     /// `--cache-to`.
@@ -80,6 +82,22 @@ pub struct Resources {
     pub cpuset_cpus: Option<String>,
     /// Memory nodes.
     pub cpuset_mems: Option<String>,
+}
+
+/// How much of each stream of a step is shown; the rest is left out with a remark.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LogLimits {
+    /// In all; `None` is no limit of either kind.
+    pub bytes: Option<u64>,
+    /// Per second since the step began.
+    pub bytes_per_second: Option<u64>,
+}
+
+impl Default for LogLimits {
+    /// BuildKit's.
+    fn default() -> Self {
+        Self { bytes: Some(2 << 20), bytes_per_second: Some(200 << 10) }
+    }
 }
 
 /// The files COPY may read.

@@ -15,8 +15,8 @@ mod transfer;
 
 pub use build::{
     Annotation, AnnotationTarget, BuildContext, BuildReply, BuildRequest, CacheDestination, CacheFrom,
-    CacheTo, Compression, Destination, DockerfileSource, Entitlements, ImageForm, ImageLayout, NamedContext,
-    NoCache, Output, Resources, Secret, SecretValue, SshAgent,
+    CacheTo, Compression, Destination, DockerfileSource, Entitlements, ImageForm, ImageLayout, LogLimits,
+    NamedContext, NoCache, Output, Resources, Secret, SecretValue, SshAgent,
 };
 pub use cache::{
     CacheCondition, CacheEntry, CacheFilter, CacheFlag, CacheLimits, CacheText, PruneCache, TextTest,

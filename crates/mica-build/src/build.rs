@@ -201,6 +201,7 @@ impl Build<'_> {
             secrets: &self.request.secrets,
             agents: &self.request.ssh,
             resources: &self.request.resources,
+            log_limits: self.request.log_limits,
             runtime: &runtime,
             progress: self.progress,
             cancel: &stop,

@@ -1,6 +1,8 @@
 //! RUN: a process in the parent's root file system; what it changed becomes a layer.
 
-use mica_api::{Class, Error, LogStream, Resources};
+use std::time::Instant;
+
+use mica_api::{Class, Error, LogLimits, LogStream, Resources};
 use mica_archive::OwnerLedger;
 use mica_runtime::{
     ExitStatus, Limits, Network, OutputSink, Plan, RuntimeError, Stdio, Ulimit, resolve_user,
@@ -8,6 +10,7 @@ use mica_runtime::{
 use mica_solve::{ExecOp, NetworkMode, SecurityMode, Vertex};
 
 use super::hosts::{hosts_file, resolv_conf};
+use super::log_limit::Clipped;
 use super::{Made, Operations, Stacks};
 use crate::progress::Step;
 
@@ -80,22 +83,52 @@ impl Operations<'_> {
         for notice in running.notices() {
             self.progress.notice(notice.clone());
         }
-        let status = running.wait_with_output(&mut StepLog(step), &|| self.cancel.is_cancelled())?;
+        let mut log = StepLog::new(step, self.log_limits);
+        let status = running.wait_with_output(&mut log, &|| self.cancel.is_cancelled())?;
         self.cancel.check()?;
+        if !status.success() {
+            log.last_words();
+        }
         Ok(status)
     }
 }
 
 /// Sends what the process prints to the step's log.
-struct StepLog<'a, 'p>(&'a Step<'p>);
+struct StepLog<'a, 'p> {
+    step: &'a Step<'p>,
+    begun: Instant,
+    stdout: Clipped,
+    stderr: Clipped,
+}
+
+impl<'a, 'p> StepLog<'a, 'p> {
+    fn new(step: &'a Step<'p>, limits: LogLimits) -> Self {
+        Self { step, begun: Instant::now(), stdout: Clipped::new(limits), stderr: Clipped::new(limits) }
+    }
+
+    /// The end of what was left out.
+    fn last_words(&mut self) {
+        let (stdout, stderr) = (self.stdout.rest(), self.stderr.rest());
+        self.tell(LogStream::Stdout, &stdout);
+        self.tell(LogStream::Stderr, &stderr);
+    }
+
+    fn tell(&self, stream: LogStream, data: &[u8]) {
+        if !data.is_empty() {
+            self.step.log(stream, data);
+        }
+    }
+}
 
 impl OutputSink for StepLog<'_, '_> {
     fn stdout(&mut self, data: &[u8]) {
-        self.0.log(LogStream::Stdout, data);
+        let shown = self.stdout.pass(data, self.begun.elapsed());
+        self.tell(LogStream::Stdout, &shown);
     }
 
     fn stderr(&mut self, data: &[u8]) {
-        self.0.log(LogStream::Stderr, data);
+        let shown = self.stderr.pass(data, self.begun.elapsed());
+        self.tell(LogStream::Stderr, &shown);
     }
 }
 

@@ -3,13 +3,14 @@
 mod exec;
 mod files;
 mod hosts;
+mod log_limit;
 mod mounts;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use mica_api::{Cancel, Class, Error, Resources, Secret, SshAgent};
+use mica_api::{Cancel, Class, Error, LogLimits, Resources, Secret, SshAgent};
 use mica_archive::{OwnerLedger, View};
 use mica_runtime::Runtime;
 use mica_snapshot::{Active, LayerDir};
@@ -33,6 +34,7 @@ pub(crate) struct Operations<'a> {
     pub(crate) secrets: &'a [Secret],
     pub(crate) agents: &'a [SshAgent],
     pub(crate) resources: &'a Resources,
+    pub(crate) log_limits: LogLimits,
     pub(crate) runtime: &'a Runtime,
     pub(crate) progress: &'a Progress<'a>,
     pub(crate) cancel: &'a Cancel,

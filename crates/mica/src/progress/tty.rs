@@ -226,6 +226,9 @@ fn skip_escape(chars: &mut std::iter::Peekable<std::str::Chars<'_>>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::{Arc, Mutex};
+
+    use crate::testing::screen::Screen;
     use crate::testing::{golden, recorded};
 
     fn tty(size: Size) -> Tty {
@@ -253,6 +256,69 @@ mod tests {
         golden("progress-tty-running", &visible(&text));
         // One line for the remark, which stays above, and a block that leaves the last row free.
         assert!(text.matches('\n').count() <= 8, "{text}");
+    }
+
+    const SIZES: [Size; 8] =
+        [(20, 5), (20, 24), (80, 5), (80, 24), (80, 200), (200, 5), (200, 24), (200, 200)];
+
+    /// What is on a screen after every event, and in the end.
+    fn watched(size: Size, events: &[mica_api::Event], look: &mut dyn FnMut(&Screen)) -> Screen {
+        let (mut tty, mut screen, mut trace) = (tty(size), Screen::new(size), Trace::default());
+        for event in events {
+            trace.update(event);
+            screen.write(&tty.frame(&mut trace, recorded::time_of(event), Phase::Running));
+            look(&screen);
+        }
+        screen.write(&tty.frame(&mut trace, Timestamp(i64::MAX / 2), Phase::Finished));
+        screen
+    }
+
+    fn headers(screen: &Screen) -> usize {
+        screen.text().iter().filter(|line| line.starts_with("[+] Building")).count()
+    }
+
+    #[test]
+    fn a_block_stays_one_block_on_every_screen() {
+        for size in SIZES {
+            for events in [recorded::success(), recorded::failure(), recorded::two_busy_steps()] {
+                // the one remark of the engine is a line of its own, and as long as it is
+                let remark = events.iter().any(|event| matches!(event, mica_api::Event::Notice(_)));
+                let mut check = |screen: &Screen| {
+                    let text = screen.text();
+                    assert_eq!(headers(screen), 1, "{size:?}: {text:#?}");
+                    assert!(screen.wrapped() == 0 || remark, "{size:?}: {text:#?}");
+                    let block = text.iter().rposition(|line| line.starts_with("[+]")).unwrap();
+                    assert!(text.len() - block < size.1, "{size:?}: {text:#?}");
+                };
+                let end = watched(size, &events, &mut check);
+                assert_eq!(headers(&end), 1, "{size:?}: {:#?}", end.text());
+                let vertices = end.text().iter().filter(|line| line.starts_with(" => ")).count();
+                assert!(vertices >= 2, "{size:?}: {:#?}", end.text());
+            }
+        }
+    }
+
+    #[test]
+    fn a_terminal_that_changes_its_size_shows_no_leftovers() {
+        for sizes in
+            [[(80, 24), (20, 24)], [(80, 24), (200, 24)], [(200, 24), (60, 24)], [(20, 24), (80, 24)]]
+        {
+            let now = Arc::new(Mutex::new(sizes[0]));
+            let asked = Arc::clone(&now);
+            let colours = Colours::of(&crate::environment::Environment::default());
+            let mut tty = Tty::new(colours, Box::new(move || *asked.lock().unwrap()), 6);
+            let (mut screen, mut trace) = (Screen::new(sizes[0]), Trace::default());
+            for (count, event) in recorded::failure().iter().enumerate() {
+                trace.update(event);
+                if count == 7 {
+                    *now.lock().unwrap() = sizes[1];
+                    screen.resize(sizes[1]);
+                }
+                screen.write(&tty.frame(&mut trace, recorded::time_of(event), Phase::Running));
+                assert_eq!(headers(&screen), 1, "{sizes:?}: {:#?}", screen.text());
+            }
+            assert_eq!(screen.wrapped(), 0, "{sizes:?}: {:#?}", screen.text());
+        }
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 mod fake;
 pub(crate) mod recorded;
+pub(crate) mod screen;
 mod tars;
 
 use std::ffi::OsString;

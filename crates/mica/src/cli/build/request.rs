@@ -57,6 +57,7 @@ impl BuildArgs {
             entitlements: permissions::entitlements(&self.allow, self.network.as_deref()),
             cgroup_parent: self.cgroup_parent.filter(|parent| !parent.is_empty()),
             resources: resources::parse(&self.resource)?,
+            log_limits: resources::log_limits(environment),
             network: self.network,
             extra_hosts: self.add_host,
             shm_bytes: self.shm_size,

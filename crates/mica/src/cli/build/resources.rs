@@ -1,7 +1,8 @@
-//! `--resource`: limits for the processes of a step (build.md O5).
+//! Limits for the processes of a step (`--resource`, build.md O5) and for what they print.
 
-use mica_api::{Class, Error, Resources};
+use mica_api::{Class, Error, LogLimits, Resources};
 
+use crate::environment::Environment;
 use crate::format::units;
 use crate::values::keyed;
 
@@ -20,6 +21,20 @@ pub(super) fn parse(texts: &[String]) -> Result<Resources, Error> {
     }
     check_swap(&resources)?;
     Ok(resources)
+}
+
+/// BuildKit's limits, or those of the variables that its daemon knows; -1 is no limit.
+pub(super) fn log_limits(environment: &Environment) -> LogLimits {
+    let variable = |name: &str, default: Option<u64>| match environment.nonempty(name) {
+        Some("-1") => None,
+        Some(text) => text.parse().ok().or(default),
+        None => default,
+    };
+    let default = LogLimits::default();
+    LogLimits {
+        bytes: variable("BUILDKIT_STEP_LOG_MAX_SIZE", default.bytes),
+        bytes_per_second: variable("BUILDKIT_STEP_LOG_MAX_SPEED", default.bytes_per_second),
+    }
 }
 
 fn set(resources: &mut Resources, key: &str, value: &str) -> Result<(), String> {
@@ -95,6 +110,17 @@ mod tests {
         };
         assert_eq!(resources.unwrap(), expected);
         assert_eq!(parsed(&["memory-swap=-1"]).unwrap().memory_and_swap_bytes, Some(-1));
+    }
+
+    #[test]
+    fn limits_of_logs_are_buildkits_unless_told() {
+        let environment = Environment::of(&[
+            ("BUILDKIT_STEP_LOG_MAX_SIZE", "-1"),
+            ("BUILDKIT_STEP_LOG_MAX_SPEED", "nonsense"),
+        ]);
+        let expected = LogLimits { bytes: None, bytes_per_second: Some(200 << 10) };
+        assert_eq!(log_limits(&environment), expected);
+        assert_eq!(log_limits(&Environment::default()).bytes, Some(2 << 20));
     }
 
     #[test]
