@@ -197,3 +197,22 @@ fn how_progress_is_shown_can_be_chosen() {
     let text = Build::new(&short, long).run().success().stderr_text();
     assert!(text.lines().any(|line| line.starts_with("#5 [2/2] RUN echo xxx") && line.len() == 75), "{text}");
 }
+
+#[test]
+fn warnings_are_counted_at_the_end_and_explained_on_request() {
+    let Some(mica) = with_base() else { return };
+    let dockerfile = "FROM base\nRUN true \\\n\n  && true\n";
+    let short = Build::new(&mica, dockerfile).run().success().stderr_text();
+    holds(&short, &["\n 1 warning found (use mica --debug to expand):\n - NoEmptyContinuation: "]);
+    assert!(!short.contains("More info: ") && !short.contains(">>>"), "{short}");
+    let full = Build::new(&mica, dockerfile).flag("-D").run().success().stderr_text();
+    let url = "https://docs.docker.com/go/dockerfile/rule/no-empty-continuation/";
+    holds(
+        &full,
+        &[
+            "\n 1 warning found:\n - NoEmptyContinuation: ",
+            &format!("More info: {url}\nDockerfile:"),
+            " >>> ",
+        ],
+    );
+}

@@ -53,6 +53,10 @@ pub enum Event {
         message: String,
         /// First line in the Dockerfile.
         line: Option<u32>,
+        /// Where more is to be read.
+        url: Option<String>,
+        /// The lines of the Dockerfile that are meant, framed.
+        excerpt: Option<String>,
     },
     /// A remark of the engine, shown at once: a mode chosen, a limit that could not be set.
     Notice(String),

@@ -80,6 +80,8 @@ fn build_until(
             title: warning.rule.to_string(),
             message: warning.message.clone(),
             line: Some(warning.location.start),
+            url: Some(page_of(warning.rule)),
+            excerpt: Some(frame(&inputs, warning.location)),
         });
     }
     if let Some(violation) = &converted.violation {
@@ -94,6 +96,22 @@ fn build_until(
     let reply = build.finish(converted, &stack, &entries)?;
     build.write_caches(&stack, &entries)?;
     Ok(reply)
+}
+
+/// The page of a Dockerfile rule: `FromAsCasing` is at `…/from-as-casing/`, `JSONArgsRecommended` at `…/json-args-…`.
+fn page_of(rule: &str) -> String {
+    let letters: Vec<char> = rule.chars().collect();
+    let mut name = String::new();
+    for (index, letter) in letters.iter().enumerate() {
+        let before = index.checked_sub(1).map(|index| letters[index]);
+        let ends_word = before.is_some_and(char::is_lowercase);
+        let ends_acronym = before.is_some() && letters.get(index + 1).is_some_and(|next| next.is_lowercase());
+        if letter.is_uppercase() && (ends_word || ends_acronym) {
+            name.push('-');
+        }
+        name.extend(letter.to_lowercase());
+    }
+    format!("https://docs.docker.com/go/dockerfile/rule/{name}/")
 }
 
 /// V20: `BUILDKIT_CONTEXT_KEEP_GIT_DIR`.
@@ -326,6 +344,8 @@ impl Build<'_> {
                 title: "CommandCannotStart".to_owned(),
                 message: format!("The image's command cannot start: {problem}{advice}"),
                 line: None,
+                url: None,
+                excerpt: None,
             });
         }
         Ok(())
@@ -375,4 +395,17 @@ fn step_error(failure: Failure, graph: &Graph, inputs: &Inputs) -> Error {
         error.class = Class::Build;
     }
     error
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rules_have_the_pages_of_their_documentation() {
+        let name = |rule: &str| page_of(rule).rsplit('/').nth(1).map(str::to_owned);
+        assert_eq!(name("FromAsCasing").as_deref(), Some("from-as-casing"));
+        assert_eq!(name("JSONArgsRecommended").as_deref(), Some("json-args-recommended"));
+        assert_eq!(name("LegacyKeyValueFormat").as_deref(), Some("legacy-key-value-format"));
+    }
 }

@@ -22,7 +22,9 @@ impl Renderer for RawJson {
                 "data": base64(data),
                 "timestamp": human::rfc3339_short_nanos(*at),
             }]}),
-            Event::Warning { title, message, line } => json!({"warnings": [warning(title, message, *line)]}),
+            Event::Warning { title, message, line, .. } => {
+                json!({"warnings": [warning(title, message, *line)]})
+            }
             // BuildKit's stream has no remarks; a warning without a vertex is nearest.
             Event::Notice(text) => json!({"warnings": [warning("Notice", text, None)]}),
             _ => return,

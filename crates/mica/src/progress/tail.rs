@@ -27,22 +27,34 @@ pub(crate) fn warnings(warnings: &[Warning], program: &str, debug: bool) -> Stri
     let mut text = format!("\n {} {noun} found{expand}:\n", warnings.len());
     for warning in warnings {
         text.push_str(&format!(" - {}\n", warning.short));
+        if !debug {
+            continue;
+        }
+        if let Some(url) = &warning.full.url {
+            text.push_str(&format!("More info: {url}\n"));
+        }
+        text.push_str(warning.full.excerpt.as_deref().unwrap_or_default());
+        text.push('\n');
     }
     text
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::trace::Full;
     use super::*;
 
     #[test]
     fn one_warning_is_singular() {
-        let one = Warning { short: "Rule: text (line 1)".to_owned() };
+        let full = Full { url: Some("https://x/".to_owned()), excerpt: Some("Dockerfile:1\n".to_owned()) };
+        let one = Warning { short: "Rule: text (line 1)".to_owned(), full };
         assert_eq!(
             warnings(std::slice::from_ref(&one), "docker", false),
             "\n 1 warning found (use docker --debug to expand):\n - Rule: text (line 1)\n"
         );
-        assert_eq!(warnings(&[one.clone(), one], "mica", true).lines().nth(1), Some(" 2 warnings found:"));
+        let block = " - Rule: text (line 1)\nMore info: https://x/\nDockerfile:1\n\n";
+        let two = warnings(&[one.clone(), one], "mica", true);
+        assert_eq!(two, format!("\n 2 warnings found:\n{block}{block}"));
         assert_eq!(warnings(&[], "mica", false), "");
     }
 }

@@ -71,6 +71,17 @@ pub(crate) struct Status {
 pub(crate) struct Warning {
     /// `Rule: text (line N)`.
     pub short: String,
+    /// What `--debug` adds.
+    pub full: Full,
+}
+
+/// What is told of a finding to those who want to know.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Full {
+    /// Where more is to be read.
+    pub url: Option<String>,
+    /// The lines that are meant.
+    pub excerpt: Option<String>,
 }
 
 impl Vertex {
@@ -164,7 +175,10 @@ impl Trace {
                     self.changed.insert(index);
                 }
             }
-            Event::Warning { title, message, line } => self.warn(title, message, *line),
+            Event::Warning { title, message, line, url, excerpt } => {
+                let full = Full { url: url.clone(), excerpt: excerpt.clone() };
+                self.warn(title, message, *line, full);
+            }
             Event::Notice(text) => self.notices.push(text.clone()),
             _ => {}
         }
@@ -210,7 +224,7 @@ impl Trace {
     }
 
     /// Findings of the Dockerfile are shown at the vertex that read it, as BuildKit does.
-    fn warn(&mut self, title: &str, message: &str, line: Option<u32>) {
+    fn warn(&mut self, title: &str, message: &str, line: Option<u32>, full: Full) {
         let mut short = format!("{title}: {message}");
         if let Some(line) = line {
             short.push_str(&format!(" (line {line})"));
@@ -221,7 +235,7 @@ impl Trace {
             self.vertices[index].fresh_warnings.push(short.clone());
             self.changed.insert(index);
         }
-        self.warnings.push(Warning { short });
+        self.warnings.push(Warning { short, full });
     }
 }
 

@@ -82,6 +82,8 @@ pub(crate) fn success() -> Vec<Event> {
             title: "FromAsCasing".into(),
             message: "'as' and 'FROM' do not match".into(),
             line: Some(1),
+            url: None,
+            excerpt: None,
         },
         started(IGNORE, 30),
         started(CONTEXT, 31),
@@ -127,7 +129,13 @@ pub(crate) fn short(fails: bool) -> Vec<Event> {
         events.push(failed(step, 100, 300, error));
     } else {
         events.push(done(step, 100, 300));
-        events.push(Event::Warning { title: "Rule".to_owned(), message: "text".to_owned(), line: Some(2) });
+        events.push(Event::Warning {
+            title: "Rule".to_owned(),
+            message: "text".to_owned(),
+            line: Some(2),
+            url: None,
+            excerpt: None,
+        });
     }
     events
 }

@@ -19,7 +19,6 @@ pub(super) const FLAGS: &[Foreign] = &[
     Foreign::idle("cpu-shares", LIMITS).short('c'),
     Foreign::idle("cpuset-cpus", LIMITS),
     Foreign::idle("cpuset-mems", LIMITS),
-    Foreign::refused_switch("debug", "debugging of failed steps comes later"),
     Foreign::idle_switch("disable-content-trust", "nothing is pulled"),
     Foreign::idle_switch("force-rm", LEGACY),
     Foreign::idle("isolation", "only Windows has it"),

@@ -80,6 +80,9 @@ pub(crate) struct BuildArgs {
     /// Make the cgroups of RUN in this one
     #[arg(long, value_name = "CGROUP")]
     cgroup_parent: Option<String>,
+    /// Show the whole text of warnings
+    #[arg(short = 'D', long)]
+    debug: bool,
     /// Dockerfile; `-` is standard input
     #[arg(short, long, value_name = "FILE")]
     file: Option<String>,
@@ -153,13 +156,14 @@ impl Verb for BuildArgs {
         let mode = self.mode(cx)?;
         let iidfile = self.iidfile.clone();
         let (quiet, metadata_file) = (self.quiet, self.metadata_file.clone());
+        let debug = self.debug || cx.globals.debug;
         let here =
             std::env::current_dir().map_err(|error| io_failure("cannot find this directory", &error))?;
         let request = self.request(cx, &here)?;
         if let Some(file) = &iidfile {
             prepare_iidfile(file, &request)?;
         }
-        let reply = build(cx, mode, request)?;
+        let reply = build(cx, (mode, debug), request)?;
         if let Some(file) = &metadata_file {
             metadata::write(file, &reply)?;
         }
@@ -216,7 +220,7 @@ fn prepare_iidfile(file: &Path, request: &BuildRequest) -> Result<(), Failure> {
     }
 }
 
-fn build(cx: &Cx, mode: Mode, request: BuildRequest) -> Result<BuildReply, Failure> {
+fn build(cx: &Cx, (mode, debug): (Mode, bool), request: BuildRequest) -> Result<BuildReply, Failure> {
     let engine = cx.engine()?;
     let display = Display::start(mode, cx.err.clone(), &cx.environment, &cx.cancel);
     let result = engine.build(request, &cx.cancel, &display);
@@ -227,7 +231,7 @@ fn build(cx: &Cx, mode: Mode, request: BuildRequest) -> Result<BuildReply, Failu
     match result {
         Ok(reply) => {
             if matches!(mode, Mode::Plain | Mode::Tty) {
-                cx.err.text(&progress::warnings(&summary.warnings, &cx.program, cx.globals.debug))?;
+                cx.err.text(&progress::warnings(&summary.warnings, &cx.program, debug))?;
             }
             Ok(reply)
         }
