@@ -108,6 +108,8 @@ pub trait Engine: Send + Sync {
     fn version(&self) -> Result<VersionInfo>;
     /// What the store uses, and how much of it could be freed.
     fn disk_usage(&self) -> Result<DiskUsage>;
+    /// Measures the build cache alone: without walking containers and volumes.
+    fn build_cache(&self) -> Result<Vec<CacheEntry>>;
     /// Removes cache records by policy.
     fn prune_cache(
         &self,

@@ -4,12 +4,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use mica_api::{
-    BuildReply, BuildRequest, Cancel, CheckReport, CommitContainer, ContainerDetails, ContainerSummary,
-    CopyFromContainer, CopyIntoContainer, DiskUsage, Engine, EventSink, Exit, ExportContainer, FileChange,
-    HistoryEntry, ImageDetails, ImageSummary, ImportImage, ListContainers, ListImages, LoadImages,
-    LoadedImage, LogLine, LogRequest, PackReply, PackRequest, PruneCache, PruneContainers, PruneImages,
-    PruneReport, RemoveContainer, RemoveImage, RemovedImage, Result, RunIo, RunRequest, SaveImages,
-    SystemInfo, SystemPrune, VersionInfo,
+    BuildReply, BuildRequest, CacheEntry, Cancel, CheckReport, CommitContainer, ContainerDetails,
+    ContainerSummary, CopyFromContainer, CopyIntoContainer, DiskUsage, Engine, EventSink, Exit,
+    ExportContainer, FileChange, HistoryEntry, ImageDetails, ImageSummary, ImportImage, ListContainers,
+    ListImages, LoadImages, LoadedImage, LogLine, LogRequest, PackReply, PackRequest, PruneCache,
+    PruneContainers, PruneImages, PruneReport, RemoveContainer, RemoveImage, RemovedImage, Result, RunIo,
+    RunRequest, SaveImages, SystemInfo, SystemPrune, VersionInfo,
 };
 use mica_build::Workshop;
 use mica_distribution::HttpClient;
@@ -175,6 +175,10 @@ impl Engine for LocalEngine {
 
     fn version(&self) -> Result<VersionInfo> {
         Ok(system::version(self))
+    }
+
+    fn build_cache(&self) -> Result<Vec<CacheEntry>> {
+        system::build_cache(self)
     }
 
     fn disk_usage(&self) -> Result<DiskUsage> {

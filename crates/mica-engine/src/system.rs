@@ -172,7 +172,7 @@ pub(crate) fn disk_usage(engine: &LocalEngine) -> Result<DiskUsage> {
         .filter(|container| !running.iter().any(|id| id == container.id.as_str()))
         .map(|container| container.bytes)
         .sum();
-    let cache_entries = cache_entries(&usage);
+    let cache_entries = cache_entries(&usage.cache, usage.reclaimable.garbage_bytes);
     let volume_bytes = usage.volumes.iter().map(|volume| volume.bytes).sum();
     Ok(DiskUsage {
         images: UsageRow {
@@ -204,9 +204,8 @@ pub(crate) fn disk_usage(engine: &LocalEngine) -> Result<DiskUsage> {
 }
 
 /// The build cache, and with it what nothing needs: both go with `builder prune`.
-fn cache_entries(usage: &mica_store::DiskUsage) -> Vec<CacheEntry> {
-    let mut entries: Vec<CacheEntry> = usage.cache.iter().map(cache_entry).collect();
-    let garbage_bytes = usage.reclaimable.garbage_bytes;
+fn cache_entries(cache: &[CacheUsage], garbage_bytes: u64) -> Vec<CacheEntry> {
+    let mut entries: Vec<CacheEntry> = cache.iter().map(cache_entry).collect();
     if garbage_bytes > 0 {
         entries.push(CacheEntry {
             id: "unreferenced".to_owned(),
@@ -245,6 +244,12 @@ fn cache_entry(part: &CacheUsage) -> CacheEntry {
     }
 }
 
+/// `builder du`.
+pub(crate) fn build_cache(engine: &LocalEngine) -> Result<Vec<CacheEntry>> {
+    let (cache, garbage_bytes) = engine.store().cache_usage()?;
+    Ok(cache_entries(&cache, garbage_bytes))
+}
+
 /// `builder prune`.
 pub(crate) fn prune_cache(
     engine: &LocalEngine,
@@ -253,7 +258,7 @@ pub(crate) fn prune_cache(
     events: &dyn EventSink,
 ) -> Result<PruneReport> {
     cancel.check()?;
-    let known = engine.store().cache_usage()?;
+    let (known, _) = engine.store().cache_usage()?;
     let meant = known.iter().filter(|part| request.filter.matches(&cache_entry(part)));
     let cache = mica_store::PruneCache {
         // Looked at again in the transaction: a build may have used it meanwhile.
@@ -277,7 +282,7 @@ pub(crate) fn prune(
     engine.trim_journals(0)?;
     let images = if request.all { PruneImages::Unused } else { PruneImages::Dangling };
     let cache = mica_store::PruneCache { shared: request.all, ..mica_store::PruneCache::default() };
-    let known = engine.store().cache_usage()?;
+    let (known, _) = engine.store().cache_usage()?;
     let volumes = if request.volumes { PruneVolumes::Anonymous } else { PruneVolumes::None };
     let request = GcRequest { images, cache: Some(cache), volumes, ..GcRequest::default() };
     let mut report = prune_report(engine.collect_in_turn(&request, cancel, events)?, &known);

@@ -156,15 +156,16 @@ impl Store {
         Ok(usage)
     }
 
-    /// Measures the build cache alone, least recently used first. Walks the files of cache mounts.
-    pub fn cache_usage(&self) -> Result<Vec<CacheUsage>, StoreError> {
+    /// Measures the build cache alone, least recently used first, and what nothing needs. Of files it walks those of
+    /// cache mounts.
+    pub fn cache_usage(&self) -> Result<(Vec<CacheUsage>, u64), StoreError> {
         self.flush_touched();
         let dead = self.dead_leases()?;
         let boot = self.boot().as_str();
         let (mut census, records) =
             self.database().read(|sql| Ok((Census::read(sql, boot, &dead)?, cache::records(sql, boot)?)))?;
         census.loose = loose::measure(self, None)?;
-        Ok(cache_usage(&census, &records))
+        Ok((cache_usage(&census, &records), freed(&census, &GcRequest::default())))
     }
 
     /// Leases that nobody holds, without touching them.

@@ -161,7 +161,7 @@ impl Verb for DuArgs {
     fn run(self, cx: &Cx) -> Outcome {
         let shape = self.shape()?;
         let filter = cache_filter::parse(&self.filter, cx.now, cx.zone())?;
-        let mut entries = cx.engine()?.disk_usage()?.cache_entries;
+        let mut entries = cx.engine()?.build_cache()?;
         entries.retain(|entry| filter.matches(entry));
         entries.sort_by(|a, b| (a.size_bytes, &a.id).cmp(&(b.size_bytes, &b.id)));
         let text = match &shape {

@@ -416,6 +416,10 @@ impl Engine for FakeEngine {
         })
     }
 
+    fn build_cache(&self) -> Result<Vec<CacheEntry>> {
+        Ok(vec![cache_entry("abc123", false), cache_entry("def456", true), cache_mount()])
+    }
+
     fn disk_usage(&self) -> Result<DiskUsage> {
         let row = |total, active, size_bytes, reclaimable_bytes| UsageRow {
             total,
@@ -428,7 +432,7 @@ impl Engine for FakeEngine {
             containers: row(2, 1, 1_540, 1_540),
             volumes: row(0, 0, 0, 0),
             build_cache: row(3, 1, 9_123_456, 123_456),
-            cache_entries: vec![cache_entry("abc123", false), cache_entry("def456", true), cache_mount()],
+            cache_entries: self.build_cache()?,
         })
     }
 
