@@ -11,8 +11,8 @@ use crate::run::{Outcome, command, find, is_root, must, write};
 pub(crate) struct Build<'a> {
     pub(crate) context: &'a Path,
     pub(crate) cache: bool,
-    /// An OCI archive is written too.
-    pub(crate) archive: bool,
+    /// An OCI archive is written too; mica is given these options with it, peers write theirs.
+    pub(crate) archive: Option<&'static str>,
 }
 
 /// A tool and its state.
@@ -182,8 +182,10 @@ impl Tool {
             Kind::Mica { binary } => {
                 arguments.extend(["--network", "host", "--progress", "plain", "--tag", "bench"]);
                 arguments.extend((!build.cache).then_some("--no-cache"));
-                arguments
-                    .extend(build.archive.then_some(["--output", output.as_str()]).into_iter().flatten());
+                let output = format!("{output}{}", build.archive.unwrap_or_default());
+                if build.archive.is_some() {
+                    arguments.extend(["--output", &output]);
+                }
                 arguments.push(&context);
                 vec![self.mica(binary, &arguments)]
             }
@@ -192,8 +194,9 @@ impl Tool {
                 arguments.extend(["--progress", "plain", "--frontend", "dockerfile.v0"]);
                 arguments.extend(["--local", &local, "--local", &dockerfile]);
                 arguments.extend((!build.cache).then_some("--no-cache"));
-                arguments
-                    .extend(build.archive.then_some(["--output", output.as_str()]).into_iter().flatten());
+                if build.archive.is_some() {
+                    arguments.extend(["--output", &output]);
+                }
                 let mut command = Command::new(client);
                 command.args(["--addr", &address(&self.root())]).args(arguments);
                 vec![command]
@@ -203,7 +206,7 @@ impl Tool {
                 arguments.extend((!build.cache).then_some("--no-cache"));
                 arguments.push(&context);
                 let mut commands = vec![self.containers(binary, &arguments)];
-                if build.archive {
+                if build.archive.is_some() {
                     let archive = format!("oci-archive:{archive}");
                     commands.push(self.containers(binary, &["push", "bench", &archive]));
                 }

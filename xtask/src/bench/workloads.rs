@@ -20,15 +20,27 @@ enum Kind {
     NoOp { files: usize },
     /// Thirty small RUN steps, all run.
     Run,
-    /// A Debian root file system into an image and out as an archive, from an empty store.
-    Export,
+    /// A Debian root file system out of a store as an archive, for the first time.
+    Export {
+        /// What mica is asked for besides.
+        options: &'static str,
+    },
+    /// One file of so many is another one than before.
+    Change {
+        /// How many.
+        files: usize,
+    },
+    /// Eight stages that only compute.
+    Parallel,
     /// `true` in a container.
     RunTrue,
     /// The memory that a context of one 2 GB file needs.
     Memory,
+    /// The memory that an archive of one 2 GB layer needs.
+    ExportMemory,
 }
 
-pub(crate) const WORKLOADS: [Workload; 6] = [
+pub(crate) const WORKLOADS: [Workload; 10] = [
     Workload {
         name: "noop500",
         title: "rebuild, nothing changed: 500 files, 10 steps",
@@ -44,10 +56,23 @@ pub(crate) const WORKLOADS: [Workload; 6] = [
     Workload { name: "run30", title: "30 x RUN echo, no cache", rounds: 3, kind: Kind::Run },
     Workload {
         name: "ociexport",
-        title: "ADD a Debian root file system, write an OCI archive, empty store",
+        title: "a Debian root file system from the store to an OCI archive",
         rounds: 3,
-        kind: Kind::Export,
+        kind: Kind::Export { options: "" },
     },
+    Workload {
+        name: "zstdexport",
+        title: "the same, mica with zstd",
+        rounds: 3,
+        kind: Kind::Export { options: ",compression=zstd" },
+    },
+    Workload {
+        name: "change20k",
+        title: "rebuild, one of 20 000 files changed",
+        rounds: 5,
+        kind: Kind::Change { files: 20_000 },
+    },
+    Workload { name: "parallel8", title: "8 stages that compute, no cache", rounds: 2, kind: Kind::Parallel },
     Workload { name: "run-true", title: "run --rm IMAGE true", rounds: 15, kind: Kind::RunTrue },
     Workload {
         name: "rss2g",
@@ -55,11 +80,17 @@ pub(crate) const WORKLOADS: [Workload; 6] = [
         rounds: 1,
         kind: Kind::Memory,
     },
+    Workload {
+        name: "rssexport",
+        title: "peak memory: a 2 GB layer to an OCI archive",
+        rounds: 1,
+        kind: Kind::ExportMemory,
+    },
 ];
 
 impl Workload {
     pub(crate) fn unit(&self) -> &'static str {
-        if matches!(self.kind, Kind::Memory) { "MiB" } else { "s" }
+        if matches!(self.kind, Kind::Memory | Kind::ExportMemory) { "MiB" } else { "s" }
     }
 
     /// Whether a tool can do it at all.
@@ -71,7 +102,7 @@ impl Workload {
     pub(crate) fn prepare(&self, folder: &Path) -> Outcome<PathBuf> {
         let context = folder.join("contexts").join(self.name);
         let dockerfile = match self.kind {
-            Kind::NoOp { files } => {
+            Kind::NoOp { files } | Kind::Change { files } => {
                 for number in 0..files {
                     let path = format!("src/{}/{}/{number}.txt", number % 20, number % 100);
                     write(&context.join(path), format!("file {number}\n").repeat(20))?;
@@ -88,7 +119,21 @@ impl Workload {
                 let steps: String = (0..30).map(|step| format!("RUN echo {step}\n")).collect();
                 format!("FROM scratch\nCOPY sh /bin/sh\n{steps}")
             }
-            Kind::Export => {
+            Kind::Parallel => {
+                busybox(&context, "sh")?;
+                let stage = |number: usize| {
+                    format!(
+                        "FROM base AS s{number}\nRUN i={number}; while [ $i -lt 1000000 ]; do i=$((i+1)); done; echo $i > /{number}\n"
+                    )
+                };
+                let stages: String = (0..8).map(stage).collect();
+                let copies: String =
+                    (0..8).map(|number| format!("COPY --from=s{number} /{number} /\n")).collect();
+                format!(
+                    "FROM scratch AS base\nCOPY sh /bin/sh\nENV PATH=/bin\n{stages}FROM scratch\n{copies}"
+                )
+            }
+            Kind::Export { .. } => {
                 let tar = debian_tar().ok_or("no DEBIAN_TAR (`cargo xtask peers` makes one)")?;
                 write(&context.join(".dockerignore"), "")?;
                 copy(&tar, &context.join("debian.tar"))?;
@@ -98,7 +143,7 @@ impl Workload {
                 busybox(&context, "true")?;
                 "FROM scratch\nCOPY true /bin/true\nENV PATH=/bin\n".to_owned()
             }
-            Kind::Memory => {
+            Kind::Memory | Kind::ExportMemory => {
                 write(&context.join("large"), "")?;
                 large_file(&context.join("large")).map_err(|error| format!("the 2 GB file: {error}"))?;
                 "FROM scratch\nCOPY large /large\n".to_owned()
@@ -111,14 +156,14 @@ impl Workload {
     /// Does once what the measured rounds build upon.
     pub(crate) fn warm(&self, tool: &mut Tool, context: &Path) -> Outcome {
         match self.kind {
-            Kind::NoOp { .. } => {
+            Kind::NoOp { .. } | Kind::Change { .. } => {
                 // Files as young as this are not trusted by anybody's stat cache.
                 std::thread::sleep(std::time::Duration::from_secs(2));
                 tool.build(&cached(context))?;
                 tool.build(&cached(context)).map(drop)
             }
             Kind::Run | Kind::RunTrue => tool.build(&cached(context)).map(drop),
-            Kind::Export | Kind::Memory => Ok(()),
+            Kind::Export { .. } | Kind::Parallel | Kind::Memory | Kind::ExportMemory => Ok(()),
         }
     }
 
@@ -126,22 +171,33 @@ impl Workload {
     pub(crate) fn measure(&self, tool: &mut Tool, context: &Path) -> Outcome<f64> {
         match self.kind {
             Kind::NoOp { .. } => tool.build(&cached(context)),
-            Kind::Run => tool.build(&Build { context, cache: false, archive: false }),
-            Kind::Export => {
+            Kind::Run | Kind::Parallel => tool.build(&Build { context, cache: false, archive: None }),
+            Kind::Export { options } => {
                 tool.renew()?;
-                tool.build(&Build { context, cache: true, archive: true })
+                tool.build(&cached(context))?;
+                tool.build(&Build { context, cache: true, archive: Some(options) })
+            }
+            Kind::Change { .. } => {
+                let now = std::time::SystemTime::now();
+                write(&context.join("src/0/0/0.txt"), format!("{now:?}\n"))?;
+                tool.build(&cached(context))
             }
             Kind::RunTrue => tool.run_true(),
             Kind::Memory => {
                 tool.renew()?;
                 tool.build_memory(&cached(context))
             }
+            Kind::ExportMemory => {
+                tool.renew()?;
+                tool.build(&cached(context))?;
+                tool.build_memory(&Build { context, cache: true, archive: Some("") })
+            }
         }
     }
 }
 
 fn cached(context: &Path) -> Build<'_> {
-    Build { context, cache: true, archive: false }
+    Build { context, cache: true, archive: None }
 }
 
 fn copy(from: &Path, to: &Path) -> Outcome {
