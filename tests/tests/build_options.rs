@@ -135,7 +135,7 @@ fn a_limit_that_cannot_be_set_is_told() {
     let far = Build::new(&mica, "FROM base\nRUN true\n").option("--resource", "cpuset-cpus=4000").run();
     holds(&far.success().stderr_text(), &["the choice of CPUs is not set: "]);
     let upwards = Build::new(&mica, "FROM base\nRUN echo\n").option("--cgroup-parent", "a/../../b").run();
-    holds(&upwards.success().stderr_text(), &["the parent cgroup is not used: "]);
+    holds(&upwards.success().stderr_text(), &["the parent cgroup is not used everywhere: "]);
     let wrong = Build::new(&mica, "FROM base\n").option("--resource", "disk=1g").run();
     wrong.exits(1).complains("there is no disk; there are memory, ");
 }

@@ -216,3 +216,16 @@ fn warnings_are_counted_at_the_end_and_explained_on_request() {
         ],
     );
 }
+
+#[test]
+fn a_cache_that_cannot_be_imported_is_told_at_the_end_and_no_error() {
+    let Some(mica) = with_base() else { return };
+    let build =
+        Build::new(&mica, "FROM base\nRUN true\n").option("--cache-from", "type=local,src=/nonexistent");
+    let text = build.run().success().stderr_text();
+    assert!(
+        text.ends_with("------\n > importing cache manifest from local:/nonexistent:\n------\n"),
+        "{text}"
+    );
+    assert!(!text.contains("\nERROR: "), "{text}");
+}

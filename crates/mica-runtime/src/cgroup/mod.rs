@@ -121,6 +121,7 @@ impl ContainerCgroup {
 
     /// Makes a cgroup in every hierarchy. Where that is impossible is said only if a parent was asked for.
     fn ensure_all(&mut self, hierarchies: &[Hierarchy], name: &str, notices: &mut Vec<String>) {
+        let mut refused = None;
         for hierarchy in hierarchies {
             if self.groups.iter().any(|group| group.path.starts_with(&hierarchy.mountpoint)) {
                 continue;
@@ -132,11 +133,12 @@ impl ContainerCgroup {
             };
             match make(hierarchy, self.above.as_deref(), name, controller) {
                 Ok(group) => self.groups.push(group),
-                Err(reason) if self.above.is_some() => {
-                    notices.push(format!("the parent cgroup is not used: {reason}"));
-                }
-                Err(_) => {}
+                // ten hierarchies refuse for one reason
+                Err(reason) => drop(refused.get_or_insert(reason)),
             }
+        }
+        if let Some(reason) = refused.filter(|_| self.above.is_some()) {
+            notices.push(format!("the parent cgroup is not used everywhere: {reason}"));
         }
     }
 

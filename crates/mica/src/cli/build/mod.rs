@@ -231,6 +231,8 @@ fn build(cx: &Cx, (mode, debug): (Mode, bool), request: BuildRequest) -> Result<
     match result {
         Ok(reply) => {
             if matches!(mode, Mode::Plain | Mode::Tty) {
+                // what failed without stopping the build: the import of a cache
+                cx.err.text(&summary.failures)?;
                 cx.err.text(&progress::warnings(&summary.warnings, &cx.program, debug))?;
             }
             Ok(reply)
