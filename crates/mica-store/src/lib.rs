@@ -41,6 +41,7 @@ mod lease;
 mod lock;
 mod migrate;
 mod reserve;
+mod salvage;
 mod store;
 mod volume;
 

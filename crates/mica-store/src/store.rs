@@ -21,6 +21,7 @@ use crate::flavour::{Flavour, Mismatch, SCHEMA, StoreFile, StoreFileError};
 use crate::layout::StateDir;
 use crate::lock::Lock;
 use crate::migrate::migrate;
+use crate::salvage::{is_sound, salvage};
 use crate::{LayerId, LeaseId, files};
 
 /// An open store: cheap to clone, usable from every thread.
@@ -250,8 +251,8 @@ fn create_database(state: &StateDir, file: &StoreFile) -> Result<(), StoreError>
 
 /// Makes a store that cannot be opened usable again, for `system check --repair`.
 ///
-/// A damaged `store.json` comes back from the database. A damaged database is moved into the trash, with the names of
-/// all images: nothing else knows them. Returns what was replaced.
+/// A damaged `store.json` comes back from the database. Of a damaged database what can be read is kept; if that is not
+/// enough, it is moved into the trash, with the names of all images: nothing else knows them. Returns what was replaced.
 pub fn repair_unopenable(root: &Path, flavour: &Flavour) -> Result<Vec<PathBuf>, OpenError> {
     let state = StateDir::new(root);
     let mut replaced = Vec::new();
@@ -260,7 +261,17 @@ pub fn repair_unopenable(root: &Path, flavour: &Flavour) -> Result<Vec<PathBuf>,
         replaced.push(path);
     }
     match Store::open(root, flavour) {
-        Ok(_) => return Ok(replaced),
+        Ok(store) => {
+            let (sound, file) = (is_sound(store.database()), store.file().clone());
+            drop(store);
+            if sound {
+                return Ok(replaced);
+            }
+            if salvage(&state, &file)? {
+                replaced.push(state.database());
+                return Ok(replaced);
+            }
+        }
         Err(OpenError::Store(StoreError::Damaged { .. })) => {}
         Err(error) => return Err(error),
     }

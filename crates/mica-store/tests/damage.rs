@@ -351,3 +351,33 @@ fn a_read_only_store_can_be_read_with_and_without_a_log() {
     }
     assert!(matches!(Store::open(&mounted.0.path().join("none"), &flavour()), Err(OpenError::Create { .. })));
 }
+
+#[test]
+fn a_database_with_a_broken_index_keeps_everything() {
+    let directory = TempDir::new().unwrap();
+    let published = publish(&open(directory.path()), "app", "one");
+    let path = directory.path().join("mica.db");
+    let sql = rusqlite::Connection::open(&path).unwrap();
+    sql.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).unwrap();
+    let page = |name: &str| -> u64 {
+        let number: i64 = sql
+            .query_row("SELECT rootpage FROM sqlite_master WHERE name = ?1", [name], |row| row.get(0))
+            .unwrap();
+        (number - 1).cast_unsigned()
+    };
+    let size: u64 =
+        sql.query_row("PRAGMA page_size", [], |row| row.get::<_, i64>(0)).unwrap().cast_unsigned();
+    let at = page("names_image") * size;
+    drop(sql);
+    let file = fs::File::options().write(true).open(&path).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&file, &vec![0xff; usize::try_from(size).unwrap()], at).unwrap();
+    let is_sound =
+        |store: &Store| store.check(CheckMode::Report, &mut |_| {}).is_ok_and(|report| report.is_sound());
+    assert!(!is_sound(&open(directory.path())));
+    let replaced = repair_unopenable(directory.path(), &flavour()).unwrap();
+    assert_eq!(replaced, [path]);
+    let store = open(directory.path());
+    assert!(is_sound(&store));
+    assert_complete(&store, &published.target.digest);
+    assert!(store.image_by_name(&support::name("app")).unwrap().is_some());
+}
