@@ -38,7 +38,6 @@ pub(super) fn refuse_controls(build_args: &[(String, String)]) -> Result<(), Err
         let off = matches!(value.as_str(), "" | "0" | "false" | "disabled=true");
         let why = match name.as_str() {
             "BUILDKIT_MULTI_PLATFORM" if !off => "an index for one platform comes with builds for several",
-            "BUILDKIT_DOCKERFILE_CHECK" if !value.is_empty() => "build checks come later",
             _ if name.starts_with("BUILDKIT_ATTEST_") && !off => "attestations come with registries",
             _ => continue,
         };
@@ -69,9 +68,7 @@ mod tests {
             let refused = check(name, value).is_err();
             assert_eq!(refused, value == "1", "{name}={value}");
         }
-        assert!(
-            check("BUILDKIT_DOCKERFILE_CHECK", "skip=all").unwrap_err().message.contains("DOCKERFILE_CHECK")
-        );
+        assert!(check("BUILDKIT_DOCKERFILE_CHECK", "skip=all").is_ok());
         for name in ["BUILDKIT_SYNTAX", "BUILDKIT_CACHE_MOUNT_NS", "BUILDKIT_SBOM_SCAN_STAGE", "OWN"] {
             assert!(check(name, "1").is_ok());
         }
