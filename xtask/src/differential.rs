@@ -1,6 +1,7 @@
-//! The acceptance suites that live outside the project: the differential corpus and the tour.
+//! Comparison with the reference, and the tour.
 //!
-//! They are found at `MICA_ACCEPT`, by default `../shared/accept`. Where they are not, they are skipped.
+//! The programs that compare, a sample corpus and the tour live outside the project. They are found at `MICA_ACCEPT`, by
+//! default `../shared/accept`. Where they are not, they are skipped. `tests/cases` holds more cases of the same form.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -11,6 +12,12 @@ use crate::test::{Tier, follow, heading};
 
 /// Every third case: a sample that takes less than two minutes.
 const SAMPLE: &str = "[0-9][0-9][147]-*";
+/// Every tenth number of the project's own cases: a sample that takes seconds.
+const OWN_SAMPLE: &str = "[0-9][0-9]2-*";
+/// The project's own cases.
+const OWN_CASES: &str = "tests/cases";
+/// The heading in the list of the project's own cases below which the unequal ones stand.
+const UNEQUAL: &str = "## Not yet equal";
 /// Cases that need what this version does not have, and what that is.
 const LATER: [(&str, &str); 4] = [
     ("265-pull-flag", "pulling from registries"),
@@ -40,7 +47,12 @@ pub(crate) fn run(report: &mut Report, tier: Tier, binary: &Path) {
         }
         return report.skip(format!("differential corpus: {message}"));
     }
-    compare(report, tier, &corpus, &state, binary);
+    compare(report, tier, &corpus, &CaseSet::sample_corpus(&corpus), &state, binary);
+    heading(OWN_CASES);
+    match CaseSet::own() {
+        Ok(own) => compare(report, tier, &corpus, &own, &state, binary),
+        Err(message) => report.fail(message),
+    }
     let mut stop = command("sh", &[]);
     // Left running, the reference would only be found again by the next run.
     let _ = must(with(stop.arg(corpus.join("stop.sh")), &state, binary));
@@ -78,26 +90,70 @@ fn with<'a>(command: &'a mut Command, state: &Path, binary: &Path) -> &'a mut Co
     command
 }
 
-fn compare(report: &mut Report, tier: Tier, corpus: &Path, state: &Path, binary: &Path) {
+/// Cases in one directory.
+#[derive(Debug)]
+struct CaseSet {
+    name: &'static str,
+    directory: PathBuf,
+    /// Which of them the quick tier runs, as a glob.
+    sample: &'static str,
+    /// Cases that are not run, each with its reason.
+    skipped: Vec<(String, String)>,
+}
+
+impl CaseSet {
+    fn sample_corpus(corpus: &Path) -> Self {
+        let skipped =
+            LATER.iter().map(|(case, needs)| ((*case).to_owned(), format!("needs {needs}"))).collect();
+        Self { name: "differential corpus", directory: corpus.join("cases"), sample: SAMPLE, skipped }
+    }
+
+    fn own() -> Result<Self, String> {
+        let directory = std::path::absolute(OWN_CASES).map_err(|error| format!("{OWN_CASES}: {error}"))?;
+        let list = directory.join("README.md");
+        let text = std::fs::read_to_string(&list).map_err(|error| format!("{}: {error}", list.display()))?;
+        let skipped = unequal(&text);
+        // A name without a case would hide that the list is out of date.
+        if let Some((case, _)) = skipped.iter().find(|(case, _)| !directory.join(case).is_dir()) {
+            return Err(format!("{}: there is no case {case}", list.display()));
+        }
+        Ok(Self { name: OWN_CASES, directory, sample: OWN_SAMPLE, skipped })
+    }
+}
+
+/// The lines ``- `case`: reason`` below the heading of the cases that are not yet equal.
+fn unequal(text: &str) -> Vec<(String, String)> {
+    let lines = text.lines().skip_while(|line| *line != UNEQUAL).skip(1);
+    lines
+        .take_while(|line| !line.starts_with("## "))
+        .filter_map(|line| line.strip_prefix("- `")?.split_once("`: "))
+        .map(|(case, reason)| (case.to_owned(), format!("is not yet equal: {reason}")))
+        .collect()
+}
+
+fn compare(report: &mut Report, tier: Tier, corpus: &Path, set: &CaseSet, state: &Path, binary: &Path) {
     let mut compare = command("python3", &[]);
     compare
         .arg(corpus.join("compare.py"))
-        .args(["--candidate", "mica", "--json"])
+        .args(["--candidate", "mica", "--cases"])
+        .arg(&set.directory)
+        .arg("--json")
         .arg(state.join("result.json"));
-    let wanted = if tier == Tier::Every { SAMPLE } else { "*" };
-    let unwanted: String = LATER.iter().map(|(case, _)| format!(",!{case}")).collect();
+    let wanted = if tier == Tier::Every { set.sample } else { "*" };
+    let unwanted: String = set.skipped.iter().map(|(case, _)| format!(",!{case}")).collect();
     compare.args(["--only", &format!("{wanted}{unwanted}")]);
-    for (case, needs) in LATER {
-        report.skip(format!("differential corpus: {case} needs {needs}"));
+    for (case, reason) in &set.skipped {
+        println!("SKIPPED: {case} {reason}");
+        report.skip(format!("{}: {case} {reason}", set.name));
     }
     let mut cases = Cases::default();
     let ended = follow(with(&mut compare, state, binary), |line| cases.line(line));
     if ended.is_err() || !cases.finished {
-        report.fail("the differential corpus did not come to its end");
+        report.fail(format!("{} did not come to its end", set.name));
     }
     report.add(cases.passed, cases.failures);
     for skip in cases.skips {
-        report.skip(format!("differential corpus: {skip}"));
+        report.skip(format!("{}: {skip}", set.name));
     }
 }
 
@@ -157,5 +213,11 @@ mod tests {
         assert_eq!((cases.passed, cases.failures.len()), (2, 1));
         assert_eq!(cases.failures, ["differential case 011-white"]);
         assert_eq!(cases.skips, ["308-debian: needs debian"]);
+    }
+
+    #[test]
+    fn unequal_cases_are_those_below_their_heading() {
+        let text = "# Cases\n- `501-not-this`: above\n## Not yet equal\n\n- `502-one`: says `x`: y\n- prose\n## After\n- `503-nor-this`: below\n";
+        assert_eq!(unequal(text), [("502-one".to_owned(), "is not yet equal: says `x`: y".to_owned())]);
     }
 }

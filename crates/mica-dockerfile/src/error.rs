@@ -84,7 +84,7 @@ pub enum ParseErrorKind {
     DuplicateFlag(String),
     #[error("missing a value on flag: {0}")]
     MissingFlagValue(String),
-    #[error("expecting boolean value for flag {flag}, not: {value}")]
+    #[error("expecting boolean value for flag --{flag}, not: {value}")]
     NotBoolean { flag: String, value: String },
     #[error("{0} requires at least one argument")]
     AtLeastOneArgument(&'static str),

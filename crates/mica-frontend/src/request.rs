@@ -31,7 +31,7 @@ pub struct ConvertRequest<'a> {
     /// The time of the context if it has one (V21), in seconds; that of a repository is also the time of new things
     /// without an epoch (G11a).
     pub context_time: Option<i64>,
-    /// `--network`, for every RUN without its own; the caller has checked that it is allowed.
+    /// `--network`, for every RUN without one or with `default`; the caller has checked that it is allowed.
     pub network: NetworkMode,
     /// Whether `RUN --network=host` is allowed (R11).
     pub allow_host_network: bool,

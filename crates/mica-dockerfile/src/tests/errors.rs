@@ -31,7 +31,7 @@ fn p19_flag_errors() {
         ("COPY --chown a b", "missing a value on flag: --chown"),
         ("COPY --link= a b", "missing a value on flag: --link"),
         ("COPY --exclude a b", "missing a value on flag: --exclude"),
-        ("COPY --link=3 a b", "expecting boolean value for flag link, not: 3"),
+        ("COPY --link=3 a b", "expecting boolean value for flag --link, not: 3"),
         ("COPY --checksum=x a b", "unknown flag: --checksum"),
         ("COPY --keep-git-dir a b", "unknown flag: --keep-git-dir"),
         ("ADD --from=x a b", "unknown flag: --from"),

@@ -123,8 +123,7 @@ impl StageConverter<'_, '_> {
     /// R11.
     fn run_network(&self, run: &Run) -> Result<NetworkMode, Problem> {
         match run.network {
-            None => Ok(self.shared.request.network),
-            Some(Network::Default) => Ok(NetworkMode::Default),
+            None | Some(Network::Default) => Ok(self.shared.request.network),
             Some(Network::None) => Ok(NetworkMode::None),
             Some(Network::Host) if self.shared.request.allow_host_network => Ok(NetworkMode::Host),
             Some(Network::Host) => Err(Problem::NotAllowed("network.host")),

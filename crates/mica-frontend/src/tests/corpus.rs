@@ -23,7 +23,7 @@ const REFUSED: &[(&str, &str)] = &[
     ("360-err-blank-base", "should not be blank"),
     ("363-err-bad-ref-2", "must be lowercase"),
     ("366-err-copy-flag", "unknown flag: --chwon"),
-    ("369-err-bool-flag", "expecting boolean value for flag link"),
+    ("369-err-bool-flag", "expecting boolean value for flag --link"),
     ("375-err-circular", "circular dependency detected on stage: a"),
     ("378-err-target", "target stage \"bulider\" could not be found (did you mean builder?)"),
     ("381-err-env-one", "ENV must have two arguments"),

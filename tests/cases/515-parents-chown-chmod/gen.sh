@@ -1,0 +1,1 @@
+chmod 750 d; chmod 711 d/s

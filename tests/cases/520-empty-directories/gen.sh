@@ -1,0 +1,1 @@
+mkdir -p empty deep/empty; chmod 710 empty; chmod 1777 deep/empty
