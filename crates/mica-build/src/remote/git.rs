@@ -273,7 +273,7 @@ impl Git<'_> {
         if status.success() {
             return text(&output);
         }
-        let said = text(&errors)?;
+        let said = text(&errors)?.replace('\r', "");
         let verb = arguments.first().copied().unwrap_or_default();
         Err(Error::new(Class::Build, format!("git {verb} failed ({status})")).why(said.trim().to_owned()))
     }
