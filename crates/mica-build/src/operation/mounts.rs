@@ -22,7 +22,7 @@ const SECRET_LIMIT_BYTES: u64 = 500 << 10;
 /// What the mounts of one step keep open. Fields are dropped when the step has ended.
 #[derive(Default)]
 pub(super) struct StepMounts {
-    /// For the plan, in listing order.
+    /// For the plan, parents before what is below them, else in listing order.
     pub(super) mounts: Vec<PlanMount>,
     /// `NAME=value` of secrets given as variables, and SSH_AUTH_SOCK.
     pub(super) env: Vec<String>,
@@ -49,8 +49,11 @@ impl Operations<'_> {
             slots[index] = self.open_mount(vertex, &op.mounts[index], stacks, &mut opened)?;
         }
         opened.mounts = slots.into_iter().flatten().collect();
+        // A mount over the parent of another one would hide it (M7).
+        let depth = |path: &[u8]| path.split(|byte| *byte == b'/').filter(|part| !part.is_empty()).count();
+        opened.mounts.sort_by_key(|mount| depth(&mount.target));
         for secret in &op.secret_env {
-            opened.env.extend(self.secret_variable(secret)?);
+            opened.env.push(self.secret_variable(secret)?);
         }
         Ok(opened)
     }
@@ -226,9 +229,10 @@ impl Operations<'_> {
         Ok(Some(bytes))
     }
 
-    fn secret_variable(&self, secret: &SecretEnv) -> Result<Option<String>, Error> {
-        let value = self.secret(&secret.id, secret.required)?;
-        Ok(value.map(|bytes| format!("{}={}", secret.name, String::from_utf8_lossy(&bytes))))
+    fn secret_variable(&self, secret: &SecretEnv) -> Result<String, Error> {
+        // One that is not there and need not be is an empty variable.
+        let value = self.secret(&secret.id, secret.required)?.unwrap_or_default();
+        Ok(format!("{}={}", secret.name, String::from_utf8_lossy(&value)))
     }
 
     /// A socket of the step's own; `None` if no agent was forwarded and none is required (M6).

@@ -87,10 +87,15 @@ pub fn select(tree: &dyn Tree, action: &CopyAction, reference: &str) -> Result<S
     let (source, below) = split_pivot(action);
     let include = below.as_deref().map(Filter::include_pattern).transpose()?;
     let filter = Filter::new(include, &action.exclude)?;
-    let items = selector.expand(source)?;
-    for item in &items {
-        if tree.get(&item.path)?.is_some_and(|node| node.is_directory()) {
+    let mut items = Vec::new();
+    for item in selector.expand(source)? {
+        let is_directory = tree.get(&item.path)?.is_some_and(|node| node.is_directory());
+        if is_directory {
             tree.prefetch(&item.path)?;
+        }
+        // Before a pivot there can only be directories.
+        if is_directory || below.is_none() {
+            items.push(item);
         }
     }
     let selection = Selection { items, filter };
