@@ -170,7 +170,7 @@ fn files_of_users_are_read_with_limits() {
         ("many lines", "RUN yes a:x:1:1::/: | head -c 6000000 > /etc/passwd"),
         (
             "a line over 4 KiB",
-            "RUN (head -c 5000 /dev/zero | tr '\\0' a; echo; echo 'who:x:0:0::/:') > /etc/passwd",
+            "RUN (printf who:x:0:0::; head -c 5000 /dev/zero | tr '\\0' a; echo) > /etc/passwd",
         ),
         ("numbers beyond 32 bits", "RUN echo 'who:x:4294967296:4294967296::/:' > /etc/passwd"),
         ("minus one", "RUN echo 'who:x:4294967295:0::/:' > /etc/passwd"),

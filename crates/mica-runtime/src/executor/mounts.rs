@@ -5,7 +5,7 @@
 //! (CVE-2019-19921 and its kin).
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use mica_sys::mount::{self, MountAttr, TmpfsOptions};
 use mica_sys::root::{MountpointKind, Root};
@@ -49,7 +49,8 @@ pub(super) fn build(plan: &Plan, scene: &mut Scene) -> Result<(Tree, Option<Term
     let terminal = devices::mount_dev(plan, scene, &root)?;
     kernel::mount_sys(plan, scene, &root, &null)?;
     for (mount, source) in mounts.iter().zip(sources) {
-        attach_one(plan, scene, &root, mount, source)?;
+        let target = target_of(scene, &root, &proc, mount, source.kind)?;
+        attach_one(plan, mount, source, &target)?;
     }
     Ok((Tree { root, proc, null }, terminal))
 }
@@ -155,28 +156,45 @@ fn bind(host: &std::path::Path, sub: Option<&[u8]>, recursive: bool) -> io::Resu
     Ok(Source { mount, kind })
 }
 
-fn attach_one(
-    plan: &Plan,
+/// Returns the mount target, looked up inside the root; it is made if the image has none.
+///
+/// By whatever name or link, it is neither the root nor in `/proc`: proc is attached last, and would hide it.
+fn target_of(
     scene: &mut Scene,
     root: &Root,
+    proc: &OwnedFd,
     mount: &PlanMount,
-    source: Source,
-) -> Result<(), StepError> {
-    let step = || format!("mount {}", String::from_utf8_lossy(&mount.target));
+    kind: MountpointKind,
+) -> Result<OwnedFd, StepError> {
+    let step = || mount_step(mount);
     if mount.target.split(|&byte| byte == b'/').find(|part| !part.is_empty()) == Some(b"proc") {
-        return Err(StepError::new(step(), "nothing can be mounted in /proc"));
+        return Err(StepError::new(step(), IN_PROC));
     }
+    let target = scene.stubs.ensure(root, &mount.target, kind).step(step())?;
+    let (stat, top) = (rustix::fs::fstat(&target).step(step())?, root.stat(b"").step(step())?);
+    if (stat.st_dev, stat.st_ino) == (top.st_dev, top.st_ino) {
+        return Err(StepError::new(step(), "the root of the container cannot be a mount target"));
+    }
+    let place = |fd: &OwnedFd| std::fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd())).step(step());
+    if place(&target)?.starts_with(place(proc)?) {
+        return Err(StepError::new(step(), IN_PROC));
+    }
+    Ok(target)
+}
+
+const IN_PROC: &str = "nothing can be mounted in /proc";
+
+fn mount_step(mount: &PlanMount) -> String {
+    format!("mount {}", String::from_utf8_lossy(&mount.target))
+}
+
+fn attach_one(plan: &Plan, mount: &PlanMount, source: Source, target: &OwnedFd) -> Result<(), StepError> {
     let attr = MountAttr {
         read_only: mount.read_only,
         nosuid: mount.nosuid,
         nodev: !plan.insecure,
         noexec: mount.noexec,
     };
-    mount::set_attr(source.mount.as_fd(), attr, true).step(step())?;
-    let target = scene.stubs.ensure(root, &mount.target, source.kind).step(step())?;
-    let (stat, top) = (rustix::fs::fstat(&target).step(step())?, root.stat(b"").step(step())?);
-    if (stat.st_dev, stat.st_ino) == (top.st_dev, top.st_ino) {
-        return Err(StepError::new(step(), "the root of the container cannot be a mount target"));
-    }
-    mount::attach(source.mount.as_fd(), target.as_fd()).step(step())
+    mount::set_attr(source.mount.as_fd(), attr, true).step(mount_step(mount))?;
+    mount::attach(source.mount.as_fd(), target.as_fd()).step(mount_step(mount))
 }

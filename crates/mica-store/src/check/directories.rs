@@ -69,14 +69,11 @@ impl Check<'_> {
 
     /// Containers and volumes whose directory is gone: their files are lost, but they can be used and removed again.
     fn data_directories(&mut self) -> Result<(), StoreError> {
-        let state = self.store.state().clone();
-        let mut expected: Vec<PathBuf> =
-            self.store.containers()?.iter().map(|container| state.container(&container.id)).collect();
-        for volume in self.store.volumes()? {
-            expected.push(state.volume(volume.id));
-            expected.push(state.volume_data(volume.id));
-        }
-        for path in expected.into_iter().filter(|path| !path.is_dir()) {
+        for path in self.data_paths()?.into_iter().filter(|path| !path.is_dir()) {
+            // Somebody may have removed it since the rows were read: the row goes first, then the files.
+            if !self.data_paths()?.contains(&path) {
+                continue;
+            }
             if self.repairs() {
                 files::ensure_directory(&path).context("create", &path)?;
             }
@@ -84,6 +81,18 @@ impl Check<'_> {
             self.found(&path, Problem::Missing, Vec::new(), outcome);
         }
         Ok(())
+    }
+
+    /// Every directory that a container or a volume has by its row.
+    fn data_paths(&self) -> Result<Vec<PathBuf>, StoreError> {
+        let state = self.store.state();
+        let mut paths: Vec<PathBuf> =
+            self.store.containers()?.iter().map(|container| state.container(&container.id)).collect();
+        for volume in self.store.volumes()? {
+            paths.push(state.volume(volume.id));
+            paths.push(state.volume_data(volume.id));
+        }
+        Ok(paths)
     }
 }
 

@@ -62,8 +62,12 @@ pub(crate) struct BuildArgs {
     /// Allow what needs a permission: network.host, security.insecure, buildx.local.delete
     #[arg(long, value_name = "ENTITLEMENT", value_delimiter = ',', value_parser = permissions::entitlement)]
     allow: Vec<String>,
-    /// Note on the image: [manifest|manifest-descriptor[PLATFORM]:]KEY=VALUE
-    #[arg(long, value_name = "ANNOTATION")]
+    // Not a doc comment: rustdoc would take the brackets for a link.
+    #[arg(
+        long,
+        value_name = "ANNOTATION",
+        help = "Note on the image: [manifest|manifest-descriptor[PLATFORM]:]KEY=VALUE"
+    )]
     annotation: Vec<String>,
     /// Set an ARG; a name alone takes its value from here
     #[arg(long, value_name = "NAME[=VALUE]")]
