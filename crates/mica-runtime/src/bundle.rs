@@ -63,7 +63,8 @@ fn plan_mount(mount: &PlanMount, number: usize, directory: &Path) -> io::Result<
         }
         MountSource::Tmpfs { size_bytes, mode } => {
             let mut options: Vec<String> = options.into_iter().map(str::to_owned).collect();
-            options.push(format!("mode={mode:o}"));
+            // Without it the runtimes do what we do.
+            options.extend(mode.map(|mode| format!("mode={mode:o}")));
             options.extend(size_bytes.map(|size| format!("size={size}")));
             Ok(json!({"destination": target, "type": "tmpfs", "source": "tmpfs", "options": options}))
         }

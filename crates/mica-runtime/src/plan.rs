@@ -133,8 +133,8 @@ pub enum MountSource {
     Tmpfs {
         /// Upper limit; half the memory without.
         size_bytes: Option<u64>,
-        /// Mode of the directory.
-        mode: u32,
+        /// Mode of the directory; without that of the directory it covers, or 1777 if there was none.
+        mode: Option<u32>,
     },
     /// A file in memory (secrets, `/etc/hosts`).
     File {

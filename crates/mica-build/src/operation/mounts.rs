@@ -5,6 +5,7 @@ use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::PathBuf;
 
 use mica_api::{Class, Error, SecretValue};
+use mica_oci::Digest;
 use mica_runtime::{MountSource, PlanMount};
 use mica_snapshot::{Active, Mounted};
 use mica_solve::{CacheSharing, ExecMount, ExecOp, FileOp, Input, MountKind, SecretEnv, Vertex};
@@ -18,6 +19,9 @@ use crate::ssh::AgentProxy;
 
 /// The most bytes a secret may have (M5).
 const SECRET_LIMIT_BYTES: u64 = 500 << 10;
+
+/// Mode of a cache mount's directory that was given none (M4).
+const CACHE_MODE: u32 = 0o755;
 
 /// What the mounts of one step keep open. Fields are dropped when the step has ended.
 #[derive(Default)]
@@ -68,7 +72,7 @@ impl Operations<'_> {
         let source = match &mount.kind {
             MountKind::Bind { from, source } => self.bind(vertex, mount, (*from, source), stacks, opened)?,
             MountKind::Cache { .. } => self.cache(vertex, &mount.kind, stacks, opened)?,
-            MountKind::Tmpfs { size_bytes } => MountSource::Tmpfs { size_bytes: *size_bytes, mode: 0o1777 },
+            MountKind::Tmpfs { size_bytes } => MountSource::Tmpfs { size_bytes: *size_bytes, mode: None },
             MountKind::Secret { id, mode, uid, gid, required } => match self.secret(id, *required)? {
                 Some(content) => MountSource::File { content, mode: *mode, uid: *uid, gid: *gid },
                 None => return Ok(None),
@@ -141,7 +145,7 @@ impl Operations<'_> {
         Ok(directory.join("mounted"))
     }
 
-    /// M4: a directory of the store, filled on creation.
+    /// M4: a directory of the store, filled on creation. What begins differently is another cache, also by the same id.
     fn cache(
         &self,
         vertex: &Vertex,
@@ -158,10 +162,17 @@ impl Operations<'_> {
             CacheSharing::Locked => Sharing::Locked,
         };
         let cancelled = || self.cancel.is_cancelled();
-        let mount = self.workshop.store.cache_mount(id, sharing, &cancelled)?;
+        let mut id = id.clone();
+        if input_vertex(vertex, *from).is_some() {
+            id = format!("{id} from {}", self.origin(vertex, (*from, source), stacks)?);
+        }
+        if (*mode, *uid, *gid) != (None, 0, 0) {
+            id = format!("{id} of {uid}:{gid} {:o}", mode.unwrap_or(CACHE_MODE));
+        }
+        let mount = self.workshop.store.cache_mount(&id, sharing, &cancelled)?;
         if mount.is_new() {
             self.fill_cache(vertex, (*from, source), mount.path(), stacks)?;
-            let mode = Permissions::from_mode(mode.unwrap_or(0o755));
+            let mode = Permissions::from_mode(mode.unwrap_or(CACHE_MODE));
             std::fs::set_permissions(mount.path(), mode).map_err(|error| refused(mount.path(), &error))?;
             if !self.workshop.is_single_id() {
                 std::os::unix::fs::chown(mount.path(), Some(*uid), Some(*gid))
@@ -171,6 +182,25 @@ impl Operations<'_> {
         let host = mount.path().to_owned();
         opened.caches.push(mount);
         Ok(MountSource::Bind { host, sub: None, recursive: false })
+    }
+
+    /// What tells initial contents of cache mounts apart: the context's name, or the layers, and the path in them.
+    fn origin(
+        &self,
+        vertex: &Vertex,
+        (from, source): (Input, &str),
+        stacks: &Stacks<'_>,
+    ) -> Result<String, Error> {
+        if let Some(name) = local_name(self.graph, vertex, from) {
+            return Ok(format!("{name}:{source}"));
+        }
+        let mut layers = String::new();
+        for layer in self.stack(vertex, from, stacks)? {
+            if let Some(record) = self.workshop.store.layer(layer.stored()?)? {
+                layers.push_str(&record.diff_id.to_string());
+            }
+        }
+        Ok(format!("{}:{source}", Digest::of(layers.as_bytes())))
     }
 
     /// Copies the initial content of a cache mount.

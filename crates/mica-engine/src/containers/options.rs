@@ -124,7 +124,7 @@ pub(super) fn bind(volume: &Mounted) -> Result<PlanMount> {
     })
 }
 
-/// `--tmpfs PATH:OPTIONS`; without options `rw,nosuid,nodev,noexec`, mode 1777.
+/// `--tmpfs PATH:OPTIONS`; without options `rw,nosuid,nodev,noexec` and the mode of the directory it covers.
 ///
 /// # Errors
 /// docker's words for an option it does not know.
@@ -132,20 +132,18 @@ pub(super) fn tmpfs(path: &str, options: &str) -> Result<PlanMount> {
     let invalid = |option: &str| Error::new(Class::Invalid, format!("invalid tmpfs option [{option:?}]"));
     let mut mount = PlanMount {
         target: path.as_bytes().to_vec(),
-        source: MountSource::Tmpfs { size_bytes: None, mode: 0o1777 },
+        source: MountSource::Tmpfs { size_bytes: None, mode: None },
         read_only: false,
         nosuid: true,
         noexec: true,
     };
-    let (mut size, mut mode_bits) = (None, 0o1777);
+    let (mut size, mut mode_bits) = (None, None);
     for option in options.split(',').filter(|option| !option.is_empty()) {
         match option.split_once('=') {
             Some(("size", text)) => size = Some(tmpfs_size(text).ok_or_else(|| invalid(option))?),
             Some(("mode", text)) => {
-                mode_bits = u32::from_str_radix(text, 8)
-                    .ok()
-                    .filter(|mode| *mode <= 0o7777)
-                    .ok_or_else(|| invalid(option))?;
+                let mode = u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o7777);
+                mode_bits = Some(mode.ok_or_else(|| invalid(option))?);
             }
             Some(_) => return Err(invalid(option)),
             None => match option {

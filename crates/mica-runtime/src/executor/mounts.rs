@@ -18,6 +18,9 @@ use crate::plan::{MountSource, Plan, PlanMount};
 /// What no standard mount but /dev needs.
 pub(super) const INERT: MountAttr = MountAttr { read_only: false, nosuid: true, nodev: true, noexec: true };
 
+/// Mode of a tmpfs that covers nothing and was given none.
+const OPEN_TO_ALL: u32 = 0o1777;
+
 /// The tree, complete but for `/proc`.
 pub(super) struct Tree {
     /// Its root, attached over the plan's root file system.
@@ -49,7 +52,12 @@ pub(super) fn build(plan: &Plan, scene: &mut Scene) -> Result<(Tree, Option<Term
     let terminal = devices::mount_dev(plan, scene, &root)?;
     kernel::mount_sys(plan, scene, &root, &null)?;
     for (mount, source) in mounts.iter().zip(sources) {
+        let covered = root.stat(&mount.target).ok();
         let target = target_of(scene, &root, &proc, mount, source.kind)?;
+        if let (MountSource::Tmpfs { mode: None, .. }, Some(covered)) = (&mount.source, covered) {
+            let mode = Mode::from_raw_mode(covered.st_mode);
+            rustix::fs::chmod(place_of(&source.mount), mode).step(mount_step(mount))?;
+        }
         attach_one(plan, mount, source, &target)?;
     }
     Ok((Tree { root, proc, null }, terminal))
@@ -104,8 +112,8 @@ fn sources(mounts: &[PlanMount], place: BorrowedFd<'_>) -> Result<Vec<Source>, S
                 bind(host, sub.as_deref(), *recursive).step(step)?
             }
             (MountSource::Tmpfs { size_bytes, mode }, _) => {
-                let options =
-                    TmpfsOptions { size_bytes: *size_bytes, mode: *mode, attr: MountAttr::default() };
+                let mode = mode.unwrap_or(OPEN_TO_ALL);
+                let options = TmpfsOptions { size_bytes: *size_bytes, mode, attr: MountAttr::default() };
                 let mount = mount::tmpfs_with(&options).step(step)?;
                 Source { mount, kind: MountpointKind::Directory }
             }
@@ -175,11 +183,16 @@ fn target_of(
     if (stat.st_dev, stat.st_ino) == (top.st_dev, top.st_ino) {
         return Err(StepError::new(step(), "the root of the container cannot be a mount target"));
     }
-    let place = |fd: &OwnedFd| std::fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd())).step(step());
-    if place(&target)?.starts_with(place(proc)?) {
+    let path = |fd: &OwnedFd| std::fs::read_link(place_of(fd)).step(step());
+    if path(&target)?.starts_with(path(proc)?) {
         return Err(StepError::new(step(), IN_PROC));
     }
     Ok(target)
+}
+
+/// A path that leads to what is open.
+fn place_of(fd: &OwnedFd) -> String {
+    format!("/proc/self/fd/{}", fd.as_raw_fd())
 }
 
 const IN_PROC: &str = "nothing can be mounted in /proc";

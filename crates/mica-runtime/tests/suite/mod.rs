@@ -264,7 +264,7 @@ fn mountpoint_hygiene(world: &World) {
     plan.hosts_file = Some(b"hosts\n".to_vec());
     plan.resolv_conf = Some(b"resolv\n".to_vec());
     let file = MountSource::File { content: b"secret\n".to_vec(), mode: 0o400, uid: 0, gid: 0 };
-    let tmpfs = MountSource::Tmpfs { size_bytes: Some(1 << 20), mode: 0o1777 };
+    let tmpfs = MountSource::Tmpfs { size_bytes: Some(1 << 20), mode: Some(0o1777) };
     let mut cache = memory("/cache", tmpfs);
     cache.read_only = false;
     plan.mounts = vec![bind("/deep/er", b"sub"), memory("/run/secret", file), cache];
