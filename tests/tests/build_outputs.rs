@@ -232,10 +232,15 @@ fn the_context_may_come_as_a_tar_and_the_dockerfile_from_elsewhere() {
     let Some(mica) = with_base() else { return };
     let build = Build::new(&mica, "FROM scratch\nCOPY f /f\n").file("f", "f");
     let context = build.context();
-    let tar = Command::new("tar").arg("-czC").arg(&context).arg(".").output().unwrap().stdout;
-    let packed = mica.run_with_input(["build", "-q", "-"], tar).success().line();
+    let tar = |owner: &str| {
+        let owner = [format!("--owner={owner}"), format!("--group={owner}")];
+        let made = Command::new("tar").args(owner).arg("-czC").arg(&context).arg(".").output();
+        made.unwrap().stdout
+    };
+    let packed = |owner| mica.run_with_input(["build", "-q", "-"], tar(owner)).success().line();
     let direct = build.id();
-    assert_eq!(packed, direct);
+    assert_eq!(packed("0"), direct);
+    assert_ne!(packed("1234"), direct, "an archive says who owns what");
     let context = context.to_str().unwrap();
     let other = "FROM scratch\nCOPY f /other\n";
     let tree = mica.run_with_input(["build", "-f", "-", "-o", "-", context], other).success();

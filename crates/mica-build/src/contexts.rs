@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 
 use mica_api::{Cancel, Class, Error, NamedContext};
+use mica_archive::OwnerLedger;
 use mica_dockerfile::ignore::Patterns;
 use mica_store::Store;
 use mica_sys::root::Root;
@@ -31,19 +32,19 @@ impl LocalContexts {
         cancel: &Cancel,
     ) -> Result<Self, Error> {
         let mut opened = HashMap::new();
-        let mut add = |name: &str, directory: PathBuf, ignore: Option<Patterns>| {
+        let mut add = |name: &str, directory: PathBuf, ignore: Option<Patterns>, owners: OwnerLedger| {
             let cache = store.state().stat_cache(&directory);
             let context = LocalContext::open(&directory, ignore, Some(cache)).map_err(|error| {
                 Error::new(Class::of_io(&error), format!("unable to prepare context: path {directory:?}"))
                     .why(error.to_string())
             })?;
-            opened.insert(name.to_owned(), context.stopped_by(cancel));
+            opened.insert(name.to_owned(), context.stopped_by(cancel).owned_by(owners));
             Ok::<(), Error>(())
         };
-        add(MAIN, inputs.directory.clone(), inputs.ignore.take())?;
+        add(MAIN, inputs.directory.clone(), inputs.ignore.take(), std::mem::take(&mut inputs.owners))?;
         for (name, context) in named {
             if let NamedContext::Directory(directory) = context {
-                add(name, directory.clone(), own_ignore(directory)?)?;
+                add(name, directory.clone(), own_ignore(directory)?, OwnerLedger::new())?;
             }
         }
         Ok(Self { opened })

@@ -6,6 +6,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use mica_api::{BuildContext, Class, DockerfileSource, Error};
+use mica_archive::{ExtractOptions, OwnerLedger, OwnerPolicy};
 use mica_dockerfile::ignore::Patterns;
 use mica_solve::{GitSource, HttpSource, Remote, SourceOp};
 use mica_sys::root::Root;
@@ -33,6 +34,8 @@ pub(crate) struct Inputs {
     pub(crate) ignore: Option<Patterns>,
     /// Bytes of the ignore file, for progress.
     pub(crate) ignore_bytes: u64,
+    /// Who owns what in it, if that came as an archive.
+    pub(crate) owners: OwnerLedger,
     /// The repository that is the context; then there is no directory.
     pub(crate) source: Option<SourceOp>,
     /// The time of the context if it has one: its commit's, its file's, that of its newest member.
@@ -92,7 +95,16 @@ fn from_directory(
     };
     let ignore_bytes = ignore.as_ref().map_or(2, |bytes| bytes.len() as u64);
     let ignore = ignore.map(|bytes| Patterns::parse(&bytes)).transpose().map_err(bad_ignore)?;
-    Ok(Inputs { directory, file_name, dockerfile: bytes, ignore, ignore_bytes, source: None, seconds: None })
+    Ok(Inputs {
+        directory,
+        file_name,
+        dockerfile: bytes,
+        ignore,
+        ignore_bytes,
+        owners: OwnerLedger::new(),
+        source: None,
+        seconds: None,
+    })
 }
 
 fn no_context(directory: &Path, error: &io::Error) -> Error {
@@ -218,8 +230,7 @@ fn from_repository(
     let mounted = remotes.workshop.mount(&hit.layers, remotes.lease)?;
     let (file_name, dockerfile) = dockerfile_inside(mounted.root(), dockerfile, remotes)?;
     let directory = remotes.lease.scratch()?;
-    let source = Some(source);
-    Ok(Inputs { directory, file_name, dockerfile, ignore: None, ignore_bytes: 2, source, seconds })
+    Ok(Inputs { source: Some(source), seconds, ..without_ignore(directory, (file_name, dockerfile)) })
 }
 
 /// A URL: what it gives is treated like a stream.
@@ -294,28 +305,36 @@ fn from_stream(mut stream: File, source: DockerfileSource, remotes: &Remotes<'_>
     if !mica_archive::is_tar(&mut spool).map_err(failed)? {
         spool.seek(SeekFrom::Start(0)).map_err(failed)?;
         let dockerfile = read_stream(spool)?;
-        return Ok(Inputs {
-            directory,
-            file_name: "Dockerfile".to_owned(),
-            dockerfile,
-            ignore: None,
-            ignore_bytes: 2,
-            source: None,
-            seconds: None,
-        });
+        return Ok(without_ignore(directory, ("Dockerfile".to_owned(), dockerfile)));
     }
     spool.seek(SeekFrom::Start(0)).map_err(failed)?;
     let root = Root::open(&directory).map_err(failed)?;
-    let options = mica_archive::ExtractOptions::default();
-    mica_archive::extract(&spool, &root, &options, &|| remotes.cancel.is_cancelled()).map_err(|error| {
-        Error::new(Class::Corrupt, "cannot unpack the build context").why(error.to_string())
-    })?;
+    let options = ExtractOptions { owners: OwnerPolicy::Ledger, ..ExtractOptions::default() };
+    let extracted = mica_archive::extract(&spool, &root, &options, &|| remotes.cancel.is_cancelled())
+        .map_err(|error| {
+            Error::new(Class::Corrupt, "cannot unpack the build context").why(error.to_string())
+        })?;
     if matches!(source, DockerfileSource::Stream(_)) {
         return Err(Error::new(Class::Invalid, "can't use stdin for both build context and dockerfile"));
     }
-    let (file_name, dockerfile) = dockerfile_inside(&root, source, remotes)?;
+    let dockerfile = dockerfile_inside(&root, source, remotes)?;
     let seconds = newest_below(&directory).map_err(failed)?;
-    Ok(Inputs { directory, file_name, dockerfile, ignore: None, ignore_bytes: 2, source: None, seconds })
+    Ok(Inputs { owners: extracted.owners, seconds, ..without_ignore(directory, dockerfile) })
+}
+
+/// A context that ignores nothing.
+fn without_ignore(directory: PathBuf, (file_name, dockerfile): (String, Vec<u8>)) -> Inputs {
+    let owners = OwnerLedger::new();
+    Inputs {
+        directory,
+        file_name,
+        dockerfile,
+        ignore: None,
+        ignore_bytes: 2,
+        owners,
+        source: None,
+        seconds: None,
+    }
 }
 
 /// The newest time below a directory that this process has unpacked.

@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use mica_api::Cancel;
-use mica_archive::ContentDigest;
+use mica_archive::{ContentDigest, OwnerLedger};
 use mica_dockerfile::ignore::Patterns;
 use mica_sys::root::Root;
 
@@ -66,6 +66,7 @@ impl LocalContext {
                 ignore,
                 cache_file,
                 cache: OnceLock::new(),
+                owners: OwnerLedger::new(),
                 cancel: Cancel::new(),
             },
             top: Directory::default(),
@@ -77,6 +78,13 @@ impl LocalContext {
     #[must_use]
     pub fn stopped_by(mut self, cancel: &Cancel) -> Self {
         self.scanner.cancel = cancel.clone();
+        self
+    }
+
+    /// The same context with owners; without them, root owns everything (C5).
+    #[must_use]
+    pub fn owned_by(mut self, owners: OwnerLedger) -> Self {
+        self.scanner.owners = owners;
         self
     }
 
@@ -140,7 +148,8 @@ impl LocalContext {
             ItemKind::Fifo => NodeKind::Fifo,
         };
         let xattrs = Some(&item.xattrs);
-        Node { kind, mode: item.mode, uid: 0, gid: 0, mtime: item.identity.mtime, xattrs, digest }
+        let (uid, gid) = item.owner;
+        Node { kind, mode: item.mode, uid, gid, mtime: item.identity.mtime, xattrs, digest }
     }
 
     /// Finds an entry; `None` for what is missing, excluded or below something that is no directory.

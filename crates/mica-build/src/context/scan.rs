@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::sync::OnceLock;
 
 use mica_api::Cancel;
-use mica_archive::{ContentDigest, kept_xattrs, path};
+use mica_archive::{ContentDigest, OwnerLedger, kept_xattrs, path};
 use mica_dockerfile::ignore::Patterns;
 use mica_sys::root::Root;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir, Statx, StatxFlags};
@@ -34,6 +34,8 @@ pub(super) struct Item {
     pub(super) name: Box<[u8]>,
     pub(super) kind: ItemKind,
     pub(super) mode: u32,
+    /// User and group.
+    pub(super) owner: (u32, u32),
     pub(super) identity: Identity,
     /// Those that belong into a layer.
     pub(super) xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
@@ -71,6 +73,8 @@ pub(super) struct Scanner {
     pub(super) ignore: Option<Patterns>,
     pub(super) cache_file: Option<PathBuf>,
     pub(super) cache: OnceLock<StatCache>,
+    /// Who owns what, if not root everything: a context that came as an archive says so itself.
+    pub(super) owners: OwnerLedger,
     /// Looked at once per directory, and while files are read.
     pub(super) cancel: Cancel,
 }
@@ -179,6 +183,7 @@ impl Scanner {
             name: name.to_bytes().into(),
             kind,
             mode: u32::from(stat.stx_mode) & 0o7777,
+            owner: self.owners.get(relative).copied().unwrap_or_default(),
             identity,
             xattrs,
         }))
