@@ -266,7 +266,7 @@ mod tests {
     #[test]
     fn tmpfs_options_are_those_of_mount() {
         let mount = tmpfs("/run", "rw,exec,size=64m,mode=700").unwrap();
-        assert_eq!(mount.source, MountSource::Tmpfs { size_bytes: Some(64 << 20), mode: 0o700 });
+        assert_eq!(mount.source, MountSource::Tmpfs { size_bytes: Some(64 << 20), mode: Some(0o700) });
         assert!(!mount.noexec && mount.nosuid && !mount.read_only);
         assert!(tmpfs("/run", "").unwrap().noexec);
         assert_eq!(tmpfs("/run", "size=x").unwrap_err().message, "invalid tmpfs option [\"size=x\"]");
