@@ -67,7 +67,7 @@ fn files_that_are_no_dockerfiles_are_refused() {
             ("FROM base\nCOPY --form=x a b\n", "unknown flag: --form (did you mean from?)"),
             ("FROM base\nCOPY --chown=1 --chown=2 a b\n", "duplicate flag specified: --chown"),
             ("FROM base\nCOPY --chown a b\n", "missing a value on flag: --chown"),
-            ("FROM base\nCOPY --link=3 a b\n", "expecting boolean value for flag link, not: 3"),
+            ("FROM base\nCOPY --link=3 a b\n", "expecting boolean value for flag --link, not: 3"),
             ("FROM base\nRUN <<EOF\ntrue\n", "unterminated heredoc"),
             ("FROM base\nCOPY a <<EOF\nEOF\n", "COPY cannot accept a heredoc as a destination"),
             ("FROM base\nCOPY a\n", "COPY requires at least two arguments, but only one was provided"),

@@ -203,16 +203,17 @@ fn arguments_that_control_the_builder_work_or_are_refused() {
     let Some(mica) = with_base() else { return };
     let box_name = ["--build-arg", "BUILDKIT_SANDBOX_HOSTNAME=box"];
     assert_eq!(printed(&mica, "hostname; env | grep BUILDKIT || true", &box_name), ["box"]);
-    for argument in [
-        "BUILDKIT_MULTI_PLATFORM=1",
-        "BUILDKIT_ATTEST_SBOM=generator=x",
-        "BUILDKIT_DOCKERFILE_CHECK=error=true",
-    ] {
+    for argument in ["BUILDKIT_MULTI_PLATFORM=1", "BUILDKIT_ATTEST_SBOM=generator=x"] {
         let name = argument.split('=').next().unwrap();
         Build::new(&mica, "FROM base\n")
             .option("--build-arg", argument)
             .fails(&format!("--build-arg {name} is not supported yet"));
     }
+    let strict = ["--build-arg", "BUILDKIT_DOCKERFILE_CHECK=error=true"];
+    Build::new(&mica, "FROM base\n").option(strict[0], strict[1]).run().success();
+    Build::new(&mica, "FROM base as b\n")
+        .option(strict[0], strict[1])
+        .fails("lint violation found for rules: FromAsCasing");
     Build::new(&mica, "FROM base\n").option("--build-arg", "BUILDKIT_SYNTAX=some/frontend").run().exits(1);
     let off = Build::new(&mica, "FROM base\n").option("--build-arg", "BUILDKIT_MULTI_PLATFORM=0");
     off.run().success();

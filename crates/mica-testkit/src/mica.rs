@@ -53,9 +53,12 @@ impl Mica {
         for path in own.iter().map(PathBuf::as_path).chain([directory]) {
             std::os::unix::fs::chown(path, Some(user.uid), Some(user.gid)).expect("root may give files away");
         }
-        // Built below a home that others may not enter, the binary itself has to move.
+        // Built below a home that others may not enter, the binary itself has to move. Another program
+        // copies it: were it open for writing here, a child forked by another test meanwhile would have
+        // it open too, and it could not be started (ETXTBSY).
         let copy = directory.join("mica");
-        std::fs::copy(&mica.binary, &copy).expect("room for a copy of the binary");
+        let copied = Command::new("cp").arg(&mica.binary).arg(&copy).status();
+        assert!(copied.is_ok_and(|status| status.success()), "room for a copy of the binary");
         mica.binary = copy;
         mica.user = Some(user.clone());
         mica
