@@ -55,7 +55,8 @@ fn steps_beyond_the_ordinary_need_an_entitlement() {
 #[test]
 fn an_insecure_step_has_all_rights() {
     let Some(mica) = with_base() else { return };
-    let script = "grep -e CapEff -e Seccomp: /proc/self/status; mount | grep ' /sys '; \
+    // Two pipes keep no order between them.
+    let script = "exec 2>&1; grep -e CapEff -e Seccomp: /proc/self/status; mount | grep ' /sys '; \
                   echo > /proc/sys/kernel/domainname && echo writable; mount -t tmpfs none /mnt && echo mounted";
     let options = ["--allow", "security.insecure"];
     let lines = printed(&mica, &format!("--security=insecure mkdir -p /mnt; {script}"), &options);
