@@ -11,6 +11,7 @@ mod manifest;
 pub mod media_type;
 mod platform;
 mod reference;
+mod repository;
 pub mod strict;
 
 pub use config::{ContainerConfig, DEFAULT_PATH, Healthcheck, History, ImageConfig, RootFs};
@@ -20,3 +21,4 @@ pub use layer_id::{ChainId, DiffId, EmptyStack, ImageId, chain_id};
 pub use manifest::{Document, DocumentError, Index, Manifest, annotation};
 pub use platform::{Platform, PlatformError};
 pub use reference::{Reference, ReferenceError, Tag, TagError};
+pub use repository::{Repository, RepositoryError};

@@ -233,7 +233,7 @@ fn valid_port(port: &str) -> bool {
     !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit())
 }
 
-fn valid_repository(repository: &str) -> bool {
+pub(crate) fn valid_repository(repository: &str) -> bool {
     !repository.is_empty() && repository.split('/').all(valid_component)
 }
 
