@@ -87,6 +87,15 @@ impl Refusal {
         refusal
     }
 
+    /// The disk is full.
+    pub(crate) fn no_space() -> Self {
+        Self::new(
+            StatusCode::INSUFFICIENT_STORAGE,
+            Code::Denied,
+            "the registry's disk is full; delete what is not needed any more, or ask its owner",
+        )
+    }
+
     #[must_use]
     pub(crate) fn detail(mut self, detail: Value) -> Self {
         self.detail = detail;
@@ -107,6 +116,18 @@ impl Refusal {
         }
         Bytes::from(json!({ "errors": [error] }).to_string())
     }
+}
+
+/// An error with all its causes, for the log.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
 }
 
 #[cfg(test)]

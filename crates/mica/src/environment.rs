@@ -60,6 +60,11 @@ impl Environment {
             .join("mica")
     }
 
+    /// Where a registry keeps its data when nothing says otherwise: beside the store.
+    pub(crate) fn default_registry(&self) -> PathBuf {
+        self.default_root().with_file_name("mica-registry")
+    }
+
     /// Who calls: the ids of this process, and the name that `/etc/passwd` has for them.
     pub(crate) fn caller(&self) -> Caller {
         let uid = rustix::process::geteuid().as_raw();

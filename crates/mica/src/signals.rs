@@ -26,10 +26,16 @@ impl Watch {
     /// Called when this process has one thread, so that all later ones block the signals too. `None` if the kernel
     /// refuses; then signals end the process as ever.
     pub(crate) fn start(cancel: &Cancel) -> Option<Self> {
+        let cancel = cancel.clone();
+        Self::start_with(move || cancel.cancel())
+    }
+
+    /// The same with something else to do at the first signal.
+    pub(crate) fn start_with(end: impl Fn() + Send + 'static) -> Option<Self> {
         let queue = SignalQueue::collect(&ENDING.map(rustix::process::Signal::as_raw)).ok()?;
         let descriptor = queue.as_fd().try_clone_to_owned().ok()?;
         let last = Arc::new(AtomicU8::new(0));
-        let (cancel, seen) = (cancel.clone(), Arc::clone(&last));
+        let seen = Arc::clone(&last);
         std::thread::Builder::new()
             .name("signals".to_owned())
             .spawn(move || {
@@ -37,7 +43,7 @@ impl Watch {
                     if seen.swap(signal, Ordering::SeqCst) != 0 {
                         std::process::exit(i32::from(128 + signal));
                     }
-                    cancel.cancel();
+                    end();
                 }
             })
             .ok()?;

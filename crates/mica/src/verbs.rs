@@ -97,6 +97,7 @@ pub(crate) const ROOT: &[Item] = &[
     group("buildx", "Build with BuildKit's options", BUILDX),
     group("container", "Manage containers", CONTAINER),
     group("image", "Manage images", IMAGE),
+    group("registry", "Serve images to others", REGISTRY),
     group("system", "Manage the store", SYSTEM),
 ];
 
@@ -125,6 +126,8 @@ const CONTAINER: &[Item] = &[
     verb::<cli::rm::RmArgs>("rm", &["remove"]),
     verb::<cli::run::RunArgs>("run", &[]),
 ];
+
+const REGISTRY: &[Item] = &[verb::<cli::registry_serve::ServeArgs>("serve", &[])];
 
 const SYSTEM: &[Item] = &[
     verb::<cli::system_check::CheckArgs>("check", &[]),

@@ -304,8 +304,8 @@ pub(crate) fn delete_blob(batch: &mut Batch<'_>, name: &Repository, digest: &Dig
     Ok(Removal::Done)
 }
 
-/// Returns the bytes that are freed.
-pub(super) fn forget_blob_without_links(batch: &mut Batch<'_>, digest: &Digest) -> Result<u64> {
+/// Returns the bytes that are freed, if the blob was not linked any more.
+pub(super) fn forget_blob_without_links(batch: &mut Batch<'_>, digest: &Digest) -> Result<Option<u64>> {
     let text = digest.to_string();
     let size: Option<u64> = batch
         .sql
@@ -314,13 +314,13 @@ pub(super) fn forget_blob_without_links(batch: &mut Batch<'_>, digest: &Digest) 
         )?
         .query_row([&text], |row| row.get(0))
         .optional()?;
-    let Some(size) = size else { return Ok(0) };
+    let Some(size) = size else { return Ok(None) };
     batch
         .sql
         .prepare_cached("INSERT INTO removals (digest) VALUES (?1) ON CONFLICT DO NOTHING")?
         .execute([&text])?;
     batch.removals.push(digest.clone());
-    Ok(size)
+    Ok(Some(size))
 }
 
 pub(super) fn find_repository(batch: &Batch<'_>, name: &Repository) -> Result<Option<i64>> {

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use mica_oci::Digest;
 
-use crate::route::UploadId;
+use super::upload::UploadKey;
 
 /// The data folder. What is in it: see [`crate::storage`].
 #[derive(Debug, Clone)]
@@ -29,11 +29,6 @@ impl Layout {
     /// Held by the process that may write.
     pub(crate) fn lock(&self) -> PathBuf {
         self.root.join("lock")
-    }
-
-    /// Where a running registry takes orders from its owner.
-    pub(crate) fn control(&self) -> PathBuf {
-        self.root.join("control")
     }
 
     pub(crate) fn meta(&self) -> PathBuf {
@@ -62,13 +57,8 @@ impl Layout {
     }
 
     /// The bytes of an upload so far.
-    pub(crate) fn upload(&self, id: &UploadId) -> PathBuf {
-        self.uploads().join(id.as_str())
-    }
-
-    /// Who an upload belongs to.
-    pub(crate) fn upload_state(&self, id: &UploadId) -> PathBuf {
-        self.uploads().join(format!("{}.json", id.as_str()))
+    pub(crate) fn upload(&self, key: &UploadKey) -> PathBuf {
+        self.uploads().join(key.as_str())
     }
 
     pub(crate) fn trash(&self) -> PathBuf {

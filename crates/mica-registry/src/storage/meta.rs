@@ -28,8 +28,8 @@ pub(crate) struct Meta {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct BlobEntry {
     pub(crate) size: u64,
-    /// Nothing refers to it: the collector may take it some day.
-    pub(crate) is_orphan: bool,
+    /// When the collector may take it, in seconds since 1970; `None` while a manifest needs it.
+    pub(crate) expires: Option<i64>,
 }
 
 /// A manifest that refers to another one.
@@ -41,16 +41,6 @@ pub(crate) struct Referrer {
     pub(crate) artifact_type: Option<String>,
     /// JSON, as it was in the manifest.
     pub(crate) annotations: Option<String>,
-}
-
-/// What one repository holds.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Holding {
-    pub(crate) repository: String,
-    pub(crate) tags: u64,
-    pub(crate) manifests: u64,
-    /// Bytes of the blobs that can be pulled from it; shared ones count in each repository.
-    pub(crate) bytes: u64,
 }
 
 type Result<T> = rusqlite::Result<T>;
@@ -76,12 +66,12 @@ impl Meta {
 
     /// A blob, if it can be pulled from this repository.
     pub(crate) fn blob(&self, repository: &Repository, digest: &Digest) -> Result<Option<BlobEntry>> {
-        const SQL: &str = "SELECT blobs.size, links.expires IS NOT NULL FROM repositories \
+        const SQL: &str = "SELECT blobs.size, links.expires FROM repositories \
              JOIN links ON links.repository = repositories.id AND links.digest = ?2 \
              JOIN blobs ON blobs.digest = links.digest WHERE repositories.name = ?1";
         let digest = digest.to_string();
         self.read(|sql| {
-            let row = |row: &Row<'_>| Ok(BlobEntry { size: row.get(0)?, is_orphan: row.get(1)? });
+            let row = |row: &Row<'_>| Ok(BlobEntry { size: row.get(0)?, expires: row.get(1)? });
             sql.prepare_cached(SQL)?.query_row((repository.as_str(), &digest), row).optional()
         })
     }
@@ -169,35 +159,10 @@ impl Meta {
         })
     }
 
-    /// What each repository holds, by name.
-    pub(crate) fn holdings(&self) -> Result<Vec<Holding>> {
-        const SQL: &str = "SELECT name, \
-             (SELECT count(*) FROM tags WHERE repository = r.id), \
-             (SELECT count(*) FROM manifests WHERE repository = r.id), \
-             (SELECT coalesce(sum(blobs.size), 0) FROM links JOIN blobs USING (digest) WHERE repository = r.id) \
-             FROM repositories AS r ORDER BY name";
-        self.read(|sql| {
-            let row = |row: &Row<'_>| {
-                Ok(Holding {
-                    repository: row.get(0)?,
-                    tags: row.get(1)?,
-                    manifests: row.get(2)?,
-                    bytes: row.get(3)?,
-                })
-            };
-            sql.prepare_cached(SQL)?.query_map([], row)?.collect()
-        })
-    }
-
     /// Number and bytes of all blobs.
     pub(crate) fn totals(&self) -> Result<(u64, u64)> {
         const SQL: &str = "SELECT count(*), coalesce(sum(size), 0) FROM blobs";
         self.read(|sql| sql.prepare_cached(SQL)?.query_row([], |row| Ok((row.get(0)?, row.get(1)?))))
-    }
-
-    /// Runs a question that no method above asks.
-    pub(crate) fn ask<T>(&self, question: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
-        self.read(question)
     }
 }
 

@@ -1,65 +1,65 @@
--- Metadata of a registry. Digests are text (`sha256:…`), times seconds since 1970.
--- `expires`: when the collector may take a row that nothing refers to; NULL while something does.
+-- What the registry knows. Blobs and documents are content; everything else says which repository has what.
 
 CREATE TABLE repositories (
-    id    INTEGER PRIMARY KEY,
-    name  TEXT NOT NULL UNIQUE
-);
+    id INTEGER PRIMARY KEY,
+    name TEXT NOT NULL UNIQUE
+) STRICT;
 
--- Files in blobs/. A row is written when its file is durable.
+-- Files of `blobs/`.
 CREATE TABLE blobs (
-    digest   TEXT PRIMARY KEY,
-    size     INTEGER NOT NULL
-) WITHOUT ROWID;
+    digest TEXT PRIMARY KEY,
+    size INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
 
--- Files that have lost their row and are to be removed; done after the row is durable.
-CREATE TABLE removals (
-    digest  TEXT PRIMARY KEY
-) WITHOUT ROWID;
-
--- Which blobs can be pulled from which repository.
+-- A repository from which a blob can be pulled. `expires` is NULL while a manifest of it needs the blob.
 CREATE TABLE links (
-    repository  INTEGER NOT NULL,
-    digest      TEXT NOT NULL,
-    expires     INTEGER,
+    repository INTEGER NOT NULL REFERENCES repositories,
+    digest TEXT NOT NULL,
+    expires INTEGER,
     PRIMARY KEY (repository, digest)
-) WITHOUT ROWID;
-CREATE INDEX links_digest ON links (digest);
-CREATE INDEX links_expires ON links (expires) WHERE expires IS NOT NULL;
+) STRICT, WITHOUT ROWID;
+CREATE INDEX links_by_digest ON links (digest);
+CREATE INDEX links_by_expiry ON links (expires) WHERE expires IS NOT NULL;
 
+-- The bytes of manifests.
 CREATE TABLE documents (
-    digest  TEXT PRIMARY KEY,
-    bytes   BLOB NOT NULL
-);
+    digest TEXT PRIMARY KEY,
+    bytes BLOB NOT NULL
+) STRICT;
 
 CREATE TABLE manifests (
-    repository     INTEGER NOT NULL,
-    digest         TEXT NOT NULL,
-    media_type     TEXT NOT NULL,
-    size           INTEGER NOT NULL,
-    artifact_type  TEXT,
-    subject        TEXT,
-    annotations    TEXT,
-    pushed         INTEGER NOT NULL,
+    repository INTEGER NOT NULL REFERENCES repositories,
+    digest TEXT NOT NULL,
+    media_type TEXT NOT NULL,
+    size INTEGER NOT NULL,
+    artifact_type TEXT,
+    subject TEXT,
+    annotations TEXT,
+    pushed INTEGER NOT NULL,
     PRIMARY KEY (repository, digest)
-) WITHOUT ROWID;
-CREATE INDEX manifests_digest ON manifests (digest);
-CREATE INDEX manifests_subject ON manifests (repository, subject, digest) WHERE subject IS NOT NULL;
-
--- What a manifest names: config, layers, manifests of an index. Not its subject.
-CREATE TABLE needs (
-    repository  INTEGER NOT NULL,
-    manifest    TEXT NOT NULL,
-    digest      TEXT NOT NULL,
-    PRIMARY KEY (repository, manifest, digest)
-) WITHOUT ROWID;
-CREATE INDEX needs_digest ON needs (repository, digest);
+) STRICT, WITHOUT ROWID;
+CREATE INDEX manifests_by_digest ON manifests (digest);
+CREATE INDEX manifests_by_subject ON manifests (repository, subject, digest) WHERE subject IS NOT NULL;
 
 CREATE TABLE tags (
-    repository  INTEGER NOT NULL,
-    name        TEXT NOT NULL,
-    digest      TEXT NOT NULL,
-    moved       INTEGER NOT NULL,
+    repository INTEGER NOT NULL REFERENCES repositories,
+    name TEXT NOT NULL,
+    digest TEXT NOT NULL,
+    moved INTEGER NOT NULL,
     PRIMARY KEY (repository, name)
-) WITHOUT ROWID;
-CREATE INDEX tags_digest ON tags (repository, digest);
+) STRICT, WITHOUT ROWID;
+CREATE INDEX tags_by_digest ON tags (repository, digest);
+
+-- What a manifest names: config, layers, manifests of an index.
+CREATE TABLE needs (
+    repository INTEGER NOT NULL REFERENCES repositories,
+    manifest TEXT NOT NULL,
+    digest TEXT NOT NULL,
+    PRIMARY KEY (repository, manifest, digest)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX needs_by_digest ON needs (repository, digest);
+
+-- Files that have lost their row and are still to be removed.
+CREATE TABLE removals (
+    digest TEXT PRIMARY KEY
+) STRICT, WITHOUT ROWID;

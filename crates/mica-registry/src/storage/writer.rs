@@ -40,6 +40,12 @@ const BATCH_MAX: usize = 256;
 type Settle = Box<dyn FnOnce(Result<(), Arc<io::Error>>) + Send>;
 type Job = Box<dyn FnOnce(&mut Batch<'_>) -> Settle + Send>;
 
+enum Message {
+    Job(Job),
+    /// Nothing that comes after this is done.
+    Close,
+}
+
 /// What a change works with: the open transaction, and what has to happen around its commit.
 pub(crate) struct Batch<'a> {
     pub(crate) sql: &'a Connection,
@@ -59,11 +65,11 @@ pub(crate) struct Batch<'a> {
 /// Hands changes to the writing thread.
 #[derive(Clone)]
 pub(crate) struct Writer {
-    jobs: Sender<Job>,
+    jobs: Sender<Message>,
 }
 
 impl Writer {
-    /// Starts the thread; it ends when the last handle is dropped and everything asked for is done.
+    /// Starts the thread; it ends after [`Writer::close`], when everything asked for before is done.
     ///
     /// # Errors
     /// The thread cannot be started.
@@ -120,8 +126,14 @@ impl Writer {
             })
         });
         // A closed queue drops the job and with it `answer`: the receiver says so.
-        let _closed = self.jobs.send(job);
+        let _closed = self.jobs.send(Message::Job(job));
         waiting
+    }
+
+    /// Ends the thread; what is asked for from now on fails.
+    pub(crate) fn close(&self) {
+        // It has ended already.
+        let _closed = self.jobs.send(Message::Close);
     }
 }
 
@@ -156,11 +168,23 @@ struct Thread {
 }
 
 impl Thread {
-    fn run(&mut self, queue: &Receiver<Job>) {
-        while let Ok(first) = queue.recv() {
-            let mut jobs = vec![first];
-            jobs.extend(queue.try_iter().take(BATCH_MAX - 1));
-            self.batch(jobs);
+    fn run(&mut self, queue: &Receiver<Message>) {
+        let mut open = true;
+        while open && let Ok(first) = queue.recv() {
+            let waiting = std::iter::once(first).chain(queue.try_iter().take(BATCH_MAX - 1));
+            let mut jobs = Vec::new();
+            for message in waiting {
+                match message {
+                    Message::Job(job) => jobs.push(job),
+                    Message::Close => {
+                        open = false;
+                        break;
+                    }
+                }
+            }
+            if !jobs.is_empty() {
+                self.batch(jobs);
+            }
         }
     }
 

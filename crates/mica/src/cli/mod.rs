@@ -22,6 +22,7 @@ pub(crate) mod load;
 pub(crate) mod logs;
 pub(crate) mod pack;
 pub(crate) mod ps;
+pub(crate) mod registry_serve;
 pub(crate) mod rm;
 pub(crate) mod rmi;
 pub(crate) mod run;

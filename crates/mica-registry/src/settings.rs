@@ -1,0 +1,61 @@
+//! What a registry is told when it starts, and what it tells while it runs.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::access::Access;
+
+/// What to serve, where, and how.
+#[derive(Debug)]
+pub struct Settings {
+    /// The data folder; made if it is not there.
+    pub data: PathBuf,
+    /// Where to listen; port 0 takes a free one.
+    pub address: SocketAddr,
+    /// Who may do what.
+    pub access: Access,
+    /// Whether anything may be deleted over HTTP.
+    pub deletes: bool,
+    /// How long a blob is kept after the last manifest that needs it has gone, or after its upload.
+    pub grace: Duration,
+    /// How long uploads without a new byte are kept.
+    pub upload_age: Duration,
+    /// How long transfers may go on after a stop was asked for.
+    pub drain: Duration,
+}
+
+/// Hears of everything worth a line in a log.
+pub trait Observer: Send + Sync {
+    /// A request has been answered.
+    fn accessed(&self, line: &AccessLine);
+    /// Something the owner should know.
+    fn notice(&self, text: &str);
+}
+
+/// One request.
+#[derive(Debug, Clone)]
+pub struct AccessLine {
+    /// Who asked: address, and name if one was given and proved.
+    pub remote: IpAddr,
+    /// The user's name.
+    pub user: Option<String>,
+    /// `GET`.
+    pub method: String,
+    /// Path and query, as they came.
+    pub target: String,
+    /// The status of the answer.
+    pub status: u16,
+    /// The code of the distribution specification, if the request was refused.
+    pub code: Option<&'static str>,
+    /// What failed inside; never sent.
+    pub cause: Option<String>,
+    /// Bytes of the answer's body that were sent.
+    pub sent_bytes: u64,
+    /// Until the last of them.
+    pub took: Duration,
+    /// In the answer's `X-Request-Id` too.
+    pub request_id: String,
+    /// `User-Agent`.
+    pub agent: Option<String>,
+}
