@@ -10,6 +10,7 @@ mod disk;
 mod fault;
 mod image;
 mod native;
+pub mod registry;
 mod tar;
 mod tree;
 mod users;

@@ -14,7 +14,9 @@ pub struct Repository(Box<str>);
 #[non_exhaustive]
 pub enum RepositoryError {
     /// Outside the grammar of the distribution specification.
-    #[error("invalid repository name: components are lower-case letters and digits, separated by . _ __ or -")]
+    #[error(
+        "invalid repository name: components are lower-case letters and digits, separated by . _ __ or -"
+    )]
     Form,
     /// More than 255 characters.
     #[error("repository name must not be more than 255 characters")]
@@ -51,7 +53,9 @@ mod tests {
 
     #[test]
     fn names_that_climb_or_shout_are_refused() {
-        for text in ["", "/", "a/", "/a", "a//b", "..", "a/../b", "A", "a-/b", "-a", "a___b", "a\0", "a b", "a%2f"] {
+        for text in
+            ["", "/", "a/", "/a", "a//b", "..", "a/../b", "A", "a-/b", "-a", "a___b", "a\0", "a b", "a%2f"]
+        {
             assert_eq!(text.parse::<Repository>(), Err(RepositoryError::Form), "{text:?}");
         }
         assert_eq!("a".repeat(256).parse::<Repository>(), Err(RepositoryError::TooLong));

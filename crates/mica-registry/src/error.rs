@@ -81,8 +81,11 @@ impl Refusal {
 
     /// Something failed here; the caller is told as little as possible.
     pub(crate) fn internal(cause: impl std::fmt::Display) -> Self {
-        let mut refusal =
-            Self::new(StatusCode::INTERNAL_SERVER_ERROR, Code::Unknown, "the registry failed; its log says why");
+        let mut refusal = Self::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            Code::Unknown,
+            "the registry failed; its log says why",
+        );
         refusal.cause = Some(cause.to_string());
         refusal
     }

@@ -124,7 +124,11 @@ fn image(document: Document, media_type: String) -> Result<Checked, Refusal> {
         artifact_type,
         subject: document.subject.map(|part| part.digest),
         annotations: document.annotations.unwrap_or_default(),
-        needs: distinct(parts.map(|part| Need { kind: kind_of(&part), digest: part.digest, size: part.size })),
+        needs: distinct(parts.map(|part| Need {
+            kind: kind_of(&part),
+            digest: part.digest,
+            size: part.size,
+        })),
     })
 }
 
@@ -179,14 +183,21 @@ mod tests {
         for (text, content_type) in [
             (format!(r#"{{"schemaVersion":2,"config":{config},"manifests":[]}}"#), media_type::OCI_INDEX),
             (format!(r#"{{"schemaVersion":2,"config":{config},"layers":[]}}"#), media_type::OCI_INDEX),
-            (format!(r#"{{"schemaVersion":2,"config":{config},"config":{config}}}"#), media_type::OCI_MANIFEST),
+            (
+                format!(r#"{{"schemaVersion":2,"config":{config},"config":{config}}}"#),
+                media_type::OCI_MANIFEST,
+            ),
             (format!(r#"{{"schemaVersion":2,"mediaType":"x","config":{config}}}"#), media_type::OCI_MANIFEST),
             (format!(r#"{{"schemaVersion":2,"config":{config}}} "more""#), media_type::OCI_MANIFEST),
-            (r#"{"schemaVersion":1,"fsLayers":[]}"#.to_owned(), "application/vnd.docker.distribution.manifest.v1+json"),
+            (
+                r#"{"schemaVersion":1,"fsLayers":[]}"#.to_owned(),
+                "application/vnd.docker.distribution.manifest.v1+json",
+            ),
             (format!(r#"{{"schemaVersion":2,"config":{config}}}"#), "application/json"),
             (r#"{"schemaVersion":2}"#.to_owned(), media_type::OCI_MANIFEST),
             (
-                r#"{"schemaVersion":2,"config":{"digest":"sha256:../../../../etc/passwd","size":1}}"#.to_owned(),
+                r#"{"schemaVersion":2,"config":{"digest":"sha256:../../../../etc/passwd","size":1}}"#
+                    .to_owned(),
                 media_type::OCI_MANIFEST,
             ),
         ] {

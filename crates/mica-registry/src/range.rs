@@ -102,7 +102,9 @@ mod tests {
     fn chunks_are_numbers_and_nothing_else() {
         assert_eq!(chunk("0-9"), Some(Chunk { start: 0, length: 10 }));
         assert_eq!(chunk("bytes 5-9/*"), Some(Chunk { start: 5, length: 5 }));
-        for text in ["", "-", "5-4", "+1-2", "a-b", "0-9223372036854775808", "0-18446744073709551615", "1", "0-1-2"] {
+        for text in
+            ["", "-", "5-4", "+1-2", "a-b", "0-9223372036854775808", "0-18446744073709551615", "1", "0-1-2"]
+        {
             assert_eq!(chunk(text), None, "{text}");
         }
     }

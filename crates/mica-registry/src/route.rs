@@ -117,9 +117,10 @@ fn in_repository(parts: &[&str]) -> Result<Route, Refusal> {
 }
 
 fn repository(parts: &[&str]) -> Result<Repository, Refusal> {
-    parts.join("/").parse().map_err(|error: mica_oci::RepositoryError| {
-        Refusal::bad(Code::NameInvalid, error.to_string())
-    })
+    parts
+        .join("/")
+        .parse()
+        .map_err(|error: mica_oci::RepositoryError| Refusal::bad(Code::NameInvalid, error.to_string()))
 }
 
 /// Reads a digest of a path or a query.
@@ -218,7 +219,10 @@ mod tests {
         assert_eq!(parse("/v2/").unwrap(), Route::Base);
         assert_eq!(parse("/v2/a/b/tags/list").unwrap(), Route::Tags(repository.clone()));
         assert_eq!(parse("/v2/%61/b/tags/list").unwrap(), Route::Tags(repository.clone()));
-        assert_eq!(parse(&format!("/v2/a/b/blobs/sha256:{HEX}")).unwrap(), Route::Blob(repository.clone(), digest));
+        assert_eq!(
+            parse(&format!("/v2/a/b/blobs/sha256:{HEX}")).unwrap(),
+            Route::Blob(repository.clone(), digest)
+        );
         assert_eq!(parse("/v2/a/b/blobs/uploads/").unwrap(), Route::Uploads(repository.clone()));
         assert_eq!(
             parse("/v2/a/b/manifests/v1").unwrap(),

@@ -78,11 +78,17 @@ impl Access {
     ///
     /// # Errors
     /// 401 for strangers, who may try again with a password, else 403.
-    pub(crate) fn demand(&self, who: &Identity, repository: &Repository, right: Right) -> Result<(), Refusal> {
+    pub(crate) fn demand(
+        &self,
+        who: &Identity,
+        repository: &Repository,
+        right: Right,
+    ) -> Result<(), Refusal> {
         if self.allows(who, repository, right) {
             return Ok(());
         }
-        let message = format!("{} is not allowed to {right} in {repository}", who.user.as_deref().unwrap_or("nobody"));
+        let message =
+            format!("{} is not allowed to {right} in {repository}", who.user.as_deref().unwrap_or("nobody"));
         if who.user.is_none() && self.passwords.is_some() {
             return Err(self.challenge("log in first"));
         }

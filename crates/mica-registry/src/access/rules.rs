@@ -137,7 +137,9 @@ fn matches(pattern: &[u8], name: &[u8]) -> bool {
             let end = name.iter().position(|byte| *byte == b'/').unwrap_or(name.len());
             (0..=end).any(|at| matches(rest, &name[at..]))
         }
-        [first, rest @ ..] => name.split_first().is_some_and(|(byte, name)| byte == first && matches(rest, name)),
+        [first, rest @ ..] => {
+            name.split_first().is_some_and(|(byte, name)| byte == first && matches(rest, name))
+        }
     }
 }
 
@@ -148,7 +150,9 @@ mod tests {
     #[test]
     fn rules_say_who_may_do_what_where() {
         let rule: Rule = "alice=push:team/*".parse().unwrap();
-        assert!(rule.rights.has(Right::Push) && rule.rights.has(Right::Pull) && !rule.rights.has(Right::Delete));
+        assert!(
+            rule.rights.has(Right::Push) && rule.rights.has(Right::Pull) && !rule.rights.has(Right::Delete)
+        );
         assert!(rule.applies(Some("alice"), "team/app"));
         assert!(!rule.applies(Some("alice"), "team/app/sub"));
         assert!(!rule.applies(Some("bob"), "team/app"));

@@ -43,7 +43,8 @@ pub(super) async fn get(exchange: &Exchange, repository: Repository, digest: Dig
         Err(error) => return Err(Refusal::internal(error)),
     };
     let part = |start, length| Payload::File(FilePart::new(file, start, length));
-    let wanted = exchange.header(header::RANGE).map_or(Ranged::Whole, |text| range::requested(text, entry.size));
+    let wanted =
+        exchange.header(header::RANGE).map_or(Ranged::Whole, |text| range::requested(text, entry.size));
     match wanted {
         Ranged::Whole => Ok(reply.payload(part(0, entry.size))),
         Ranged::Part { start, length } => {

@@ -144,7 +144,10 @@ impl<D: FnOnce(u64) + Unpin> Body for Outgoing<D> {
     type Data = Bytes;
     type Error = io::Error;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
         let this = self.get_mut();
         let piece = match &mut this.payload {
             Payload::Empty => return Poll::Ready(None),

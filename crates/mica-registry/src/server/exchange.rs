@@ -108,7 +108,8 @@ async fn handle(shared: &Arc<Shared>, request: Request<Incoming>, line: &mut Acc
         return Err(Refusal::new(StatusCode::URI_TOO_LONG, Code::NameInvalid, "the path is too long"));
     }
     let route = route::parse(head.uri.path())?;
-    let authorization = head.headers.get(header::AUTHORIZATION).map(|value| value.to_str().unwrap_or_default());
+    let authorization =
+        head.headers.get(header::AUTHORIZATION).map(|value| value.to_str().unwrap_or_default());
     let who = shared.settings.access.authenticate(authorization).await?;
     line.user.clone_from(&who.user);
     let exchange = Exchange {

@@ -34,7 +34,9 @@ pub(super) fn ready(exchange: &Exchange) -> Answer {
 /// How many the client wants, and after which.
 fn page(exchange: &Exchange, default: usize) -> Result<(usize, String), Refusal> {
     let last = exchange.query.get("last").unwrap_or_default().to_owned();
-    let Some(text) = exchange.query.get("n").filter(|text| !text.is_empty()) else { return Ok((default, last)) };
+    let Some(text) = exchange.query.get("n").filter(|text| !text.is_empty()) else {
+        return Ok((default, last));
+    };
     let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
     if !is_number {
         let message = "n has to be a number that is not negative";

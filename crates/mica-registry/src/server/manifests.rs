@@ -122,7 +122,9 @@ async fn receive(body: hyper::body::Incoming) -> Result<Vec<u8>, Refusal> {
             None => return Ok(bytes),
             Some(Ok(frame)) => bytes.extend_from_slice(frame.data_ref().map_or(&[][..], |data| data)),
             Some(Err(error)) if error.is::<LengthLimitError>() => return Err(too_large()),
-            Some(Err(error)) => return Err(manifest::invalid(format!("the manifest did not arrive: {error}"))),
+            Some(Err(error)) => {
+                return Err(manifest::invalid(format!("the manifest did not arrive: {error}")));
+            }
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The HTTP server: connections in, answers out, and an orderly end.
 
-mod body;
 mod blobs;
+mod body;
 mod connection;
 mod exchange;
 mod listings;
@@ -107,10 +107,10 @@ impl Registry {
     /// [`StartError`].
     pub fn bind(settings: Settings, observer: Arc<dyn Observer>) -> Result<Self, StartError> {
         let seconds = |duration: Duration| i64::try_from(duration.as_secs()).unwrap_or(i64::MAX / 4);
-        let grace = Grace { unreferenced: seconds(settings.grace), lease: seconds(LEASE.min(settings.grace)) };
+        let grace =
+            Grace { unreferenced: seconds(settings.grace), lease: seconds(LEASE.min(settings.grace)) };
         let address = settings.address;
-        let listener =
-            TcpListener::bind(address).map_err(|source| StartError::Listen { address, source })?;
+        let listener = TcpListener::bind(address).map_err(|source| StartError::Listen { address, source })?;
         listener.set_nonblocking(true).map_err(StartError::Runtime)?;
         let address = listener.local_addr().map_err(StartError::Runtime)?;
         let storage = Storage::open(&settings.data, grace)?;
@@ -229,6 +229,8 @@ async fn asked_to_end(is_ending: &mut watch::Receiver<bool>) {
 /// What has to be done now and then.
 async fn chores(shared: Arc<Shared>) {
     let mut is_first = true;
+    // What is to be kept only shortly is looked for accordingly.
+    let pause = shared.settings.grace.clamp(Duration::from_secs(1), CHORES);
     loop {
         let shared = Arc::clone(&shared);
         let sweeps = std::mem::replace(&mut is_first, false);
@@ -246,6 +248,6 @@ async fn chores(shared: Arc<Shared>) {
             }
         })
         .await;
-        tokio::time::sleep(CHORES).await;
+        tokio::time::sleep(pause).await;
     }
 }

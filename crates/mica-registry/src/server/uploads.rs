@@ -143,7 +143,10 @@ fn announced(
 }
 
 fn wrong_size(expected: u64) -> Refusal {
-    Refusal::bad(Code::SizeInvalid, format!("Content-Range announces {expected} bytes, which are not what came"))
+    Refusal::bad(
+        Code::SizeInvalid,
+        format!("Content-Range announces {expected} bytes, which are not what came"),
+    )
 }
 
 /// What arrived, against how it was announced.

@@ -128,8 +128,7 @@ pub(crate) fn lease(
     const SQL: &str = "UPDATE links SET expires = CASE WHEN expires IS NULL THEN NULL \
          ELSE max(expires, ?3) END WHERE repository = (SELECT id FROM repositories WHERE name = ?1) AND digest = ?2";
     let until = batch.now + grace.lease;
-    let changed =
-        batch.sql.prepare_cached(SQL)?.execute((repository.as_str(), digest.to_string(), until))?;
+    let changed = batch.sql.prepare_cached(SQL)?.execute((repository.as_str(), digest.to_string(), until))?;
     Ok(changed > 0)
 }
 
@@ -148,7 +147,9 @@ pub(crate) fn put_manifest(
         let need = need.digest.to_string();
         batch
             .sql
-            .prepare_cached("INSERT INTO needs (repository, manifest, digest) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING")?
+            .prepare_cached(
+                "INSERT INTO needs (repository, manifest, digest) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING",
+            )?
             .execute((repository, &digest, &need))?;
         batch
             .sql
@@ -163,12 +164,7 @@ pub(crate) fn put_manifest(
     Ok(Ok(()))
 }
 
-fn insert_manifest(
-    batch: &Batch<'_>,
-    repository: i64,
-    digest: &str,
-    manifest: &NewManifest,
-) -> Result<()> {
+fn insert_manifest(batch: &Batch<'_>, repository: i64, digest: &str, manifest: &NewManifest) -> Result<()> {
     batch
         .sql
         .prepare_cached("INSERT INTO documents (digest, bytes) VALUES (?1, ?2) ON CONFLICT DO NOTHING")?
@@ -332,7 +328,8 @@ pub(super) fn ensure_repository(batch: &Batch<'_>, name: &Repository) -> Result<
     if let Some(id) = find_repository(batch, name)? {
         return Ok(id);
     }
-    let mut statement = batch.sql.prepare_cached("INSERT INTO repositories (name) VALUES (?1) RETURNING id")?;
+    let mut statement =
+        batch.sql.prepare_cached("INSERT INTO repositories (name) VALUES (?1) RETURNING id")?;
     Ok(statement.query_row([name.as_str()], |row| row.get(0))?)
 }
 

@@ -93,7 +93,8 @@ fn files(layout: &Layout) -> std::io::Result<Vec<Digest>> {
 }
 
 fn remove_if_stray(batch: &mut Batch<'_>, digest: &Digest) -> Result<bool, ChangeError> {
-    let known = batch.sql.prepare_cached("SELECT 1 FROM blobs WHERE digest = ?1")?.exists([digest.to_string()])?;
+    let known =
+        batch.sql.prepare_cached("SELECT 1 FROM blobs WHERE digest = ?1")?.exists([digest.to_string()])?;
     if known || batch.removals.contains(digest) {
         // A row that goes with this very transaction takes its file along when that is committed.
         return Ok(false);

@@ -81,9 +81,8 @@ impl Meta {
         const SQL: &str = "SELECT repositories.name FROM links JOIN repositories \
              ON repositories.id = links.repository WHERE links.digest = ?1 LIMIT ?2";
         let digest = digest.to_string();
-        let names: Vec<String> = self.read(|sql| {
-            sql.prepare_cached(SQL)?.query_map((&digest, limit), |row| row.get(0))?.collect()
-        })?;
+        let names: Vec<String> = self
+            .read(|sql| sql.prepare_cached(SQL)?.query_map((&digest, limit), |row| row.get(0))?.collect())?;
         Ok(names.iter().filter_map(|name| name.parse().ok()).collect())
     }
 
@@ -166,11 +165,7 @@ impl Meta {
     }
 }
 
-fn stored_manifest(
-    sql: &Connection,
-    repository: &Repository,
-    name: &ManifestName,
-) -> Result<Option<Stored>> {
+fn stored_manifest(sql: &Connection, repository: &Repository, name: &ManifestName) -> Result<Option<Stored>> {
     const BY_DIGEST: &str = "SELECT manifests.digest, media_type, bytes FROM manifests \
          JOIN documents ON documents.digest = manifests.digest \
          WHERE repository = (SELECT id FROM repositories WHERE name = ?1) AND manifests.digest = ?2";

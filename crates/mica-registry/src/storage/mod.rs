@@ -132,8 +132,12 @@ impl Storage {
     pub(crate) fn open(root: &Path, grace: Grace) -> Result<Self, OpenError> {
         let layout = Layout::new(root.to_owned());
         make_folder(layout.root())?;
+        let is_new = !has_marker(&layout)?;
         let lock = take_lock(&layout)?;
-        check_marker(&layout)?;
+        if is_new {
+            let path = layout.marker();
+            write_marker(&path).map_err(|source| OpenError::Io { action: "write", path, source })?;
+        }
         for folder in [layout.meta(), layout.blobs(), layout.uploads(), layout.trash()] {
             make_folder(&folder)?;
         }
@@ -143,8 +147,9 @@ impl Storage {
         recover(&connection, &layout).map_err(sql)?;
         let cache = Arc::new(ManifestCache::new(CACHE_BYTES));
         let meta = Meta::new(&database, Arc::clone(&cache));
-        let (writer, writing) = Writer::start(connection, layout.clone(), cache)
-            .map_err(|source| OpenError::Io { action: "start a thread for", path: database.clone(), source })?;
+        let (writer, writing) = Writer::start(connection, layout.clone(), cache).map_err(|source| {
+            OpenError::Io { action: "start a thread for", path: database.clone(), source }
+        })?;
         let uploads = Uploads::new(layout.clone());
         Ok(Self { meta, writer, uploads, layout, grace, writing: Mutex::new(Some(writing)), _lock: lock })
     }
@@ -166,11 +171,11 @@ impl Storage {
 }
 
 fn make_folder(path: &Path) -> Result<(), OpenError> {
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(path)
-        .map_err(|source| OpenError::Io { action: "make", path: path.to_owned(), source })
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|source| OpenError::Io {
+        action: "make",
+        path: path.to_owned(),
+        source,
+    })
 }
 
 fn take_lock(layout: &Layout) -> Result<File, OpenError> {
@@ -198,8 +203,8 @@ fn take_lock(layout: &Layout) -> Result<File, OpenError> {
     Ok(file)
 }
 
-/// Refuses folders of others, so that a mistyped path does not get a registry mixed into it.
-fn check_marker(layout: &Layout) -> Result<(), OpenError> {
+/// Refuses folders of others, before anything is written to them; `false` for one that is empty.
+fn has_marker(layout: &Layout) -> Result<bool, OpenError> {
     let path = layout.marker();
     let foreign = |why: String| OpenError::Foreign { path: layout.root().to_owned(), why };
     match std::fs::read(&path) {
@@ -209,7 +214,7 @@ fn check_marker(layout: &Layout) -> Result<(), OpenError> {
                 return Err(foreign("registry.json is somebody else's".to_owned()));
             }
             match marker["version"].as_u64() {
-                Some(FORMAT) => Ok(()),
+                Some(FORMAT) => Ok(true),
                 other => Err(foreign(format!(
                     "it has format {}, and this program knows {FORMAT}",
                     other.map_or_else(|| "?".to_owned(), |version| version.to_string())
@@ -223,7 +228,7 @@ fn check_marker(layout: &Layout) -> Result<(), OpenError> {
             if others {
                 return Err(foreign("it is not empty, and has no registry.json".to_owned()));
             }
-            write_marker(&path).map_err(|source| OpenError::Io { action: "write", path, source })
+            Ok(false)
         }
         Err(source) => Err(OpenError::Io { action: "read", path, source }),
     }

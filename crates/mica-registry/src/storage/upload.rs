@@ -122,11 +122,6 @@ impl Uploads {
         Ok(purged)
     }
 
-    /// How many uploads this process has seen and not finished.
-    pub(crate) fn count(&self) -> usize {
-        self.lock().len()
-    }
-
     fn lock(&self) -> MutexGuard<'_, HashMap<UploadKey, Shared>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }

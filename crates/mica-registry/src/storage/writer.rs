@@ -82,8 +82,9 @@ impl Writer {
         let (trash, rubbish) = channel();
         std::thread::Builder::new().name("registry-trash".to_owned()).spawn(move || burn(&rubbish))?;
         let mut thread = Thread { connection, layout, cache, removed: Vec::new(), trash };
-        let handle =
-            std::thread::Builder::new().name("registry-writer".to_owned()).spawn(move || thread.run(&queue))?;
+        let handle = std::thread::Builder::new()
+            .name("registry-writer".to_owned())
+            .spawn(move || thread.run(&queue))?;
         Ok((Self { jobs }, handle))
     }
 

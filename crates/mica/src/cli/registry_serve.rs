@@ -235,9 +235,10 @@ mod tests {
             agent: Some("crane".to_owned()),
         };
         let now = Timestamp(1_700_000_000_000_000_000);
-        assert!(text_line(&line, now).ends_with(
-            "127.0.0.1 - \"GET /v2/a/manifests/x\" 404 120 1.5ms 1-2 MANIFEST_UNKNOWN"
-        ));
+        assert!(
+            text_line(&line, now)
+                .ends_with("127.0.0.1 - \"GET /v2/a/manifests/x\" 404 120 1.5ms 1-2 MANIFEST_UNKNOWN")
+        );
         let json: serde_json::Value = serde_json::from_str(&json_line(&line, now)).unwrap();
         assert_eq!((&json["status"], &json["remote"]), (&404.into(), &"127.0.0.1".into()));
     }

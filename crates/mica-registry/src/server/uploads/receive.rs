@@ -115,7 +115,9 @@ async fn write(
 ) -> Result<Received, Failed> {
     let written = tokio::task::spawn_blocking(move || {
         let seal = seal.filter(|_| matches!(end, End::Whole));
-        match append(&mut upload, reserve, pieces).and_then(|()| seal.map(|seal| upload.seal(seal)).transpose()) {
+        match append(&mut upload, reserve, pieces)
+            .and_then(|()| seal.map(|seal| upload.seal(seal)).transpose())
+        {
             Ok(digest) => Ok(Received { upload, end, digest }),
             Err(error) => Err((upload, error)),
         }
