@@ -59,7 +59,8 @@ pub(crate) struct Refusal {
     pub(crate) status: StatusCode,
     pub(crate) code: Code,
     pub(crate) message: String,
-    pub(crate) detail: Value,
+    /// Facts for programs.
+    pub(crate) detail: Option<Box<Value>>,
     /// Headers that belong to this status: `Allow`, `Content-Range`, `WWW-Authenticate`.
     pub(crate) headers: Vec<(hyper::header::HeaderName, String)>,
     /// What went wrong inside; for the log only.
@@ -68,7 +69,7 @@ pub(crate) struct Refusal {
 
 impl Refusal {
     pub(crate) fn new(status: StatusCode, code: Code, message: impl Into<String>) -> Self {
-        Self { status, code, message: message.into(), detail: Value::Null, headers: Vec::new(), cause: None }
+        Self { status, code, message: message.into(), detail: None, headers: Vec::new(), cause: None }
     }
 
     pub(crate) fn bad(code: Code, message: impl Into<String>) -> Self {
@@ -101,7 +102,7 @@ impl Refusal {
 
     #[must_use]
     pub(crate) fn detail(mut self, detail: Value) -> Self {
-        self.detail = detail;
+        self.detail = Some(Box::new(detail));
         self
     }
 
@@ -114,8 +115,8 @@ impl Refusal {
     /// The body of the answer.
     pub(crate) fn body(&self) -> Bytes {
         let mut error = json!({ "code": self.code.name(), "message": self.message });
-        if !self.detail.is_null() {
-            error["detail"] = self.detail.clone();
+        if let Some(detail) = &self.detail {
+            error["detail"] = Value::clone(detail);
         }
         Bytes::from(json!({ "errors": [error] }).to_string())
     }

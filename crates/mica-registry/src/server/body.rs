@@ -32,8 +32,11 @@ pub(super) struct FilePart {
     offset: u64,
     left: u64,
     spares: Spares,
-    fetching: Option<JoinHandle<io::Result<(Vec<u8>, usize)>>>,
+    fetching: Option<JoinHandle<Read>>,
 }
+
+/// A buffer, and how much of it was filled.
+type Read = io::Result<(Vec<u8>, usize)>;
 
 /// Buffers that were sent and can be filled again.
 type Spares = Arc<Mutex<Vec<Vec<u8>>>>;
