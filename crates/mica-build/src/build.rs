@@ -9,7 +9,7 @@ use mica_api::{
 };
 use mica_dockerfile::{Location, excerpt};
 use mica_frontend::{ConvertError, ConvertRequest, Converted, Problem, convert};
-use mica_oci::{ImageId, Platform};
+use mica_oci::{ImageId, Platform, Reference};
 use mica_runtime::Runtime;
 use mica_solve::{Graph, NetworkMode, Op, SourceOp};
 use mica_store::{LayerId, Lease};
@@ -61,7 +61,12 @@ fn build_until(
             let context = (context, keeps_git_directory(&request.build_args));
             inputs::open(context, dockerfile, &remotes, &progress)?
         }
-        _ => load_definition(&progress, || inputs::open((context, false), dockerfile, &remotes, &progress))?,
+        _ => {
+            let name = inputs::title_of(&dockerfile);
+            load_definition(&progress, &name, || {
+                inputs::open((context, false), dockerfile, &remotes, &progress)
+            })?
+        }
     };
     let build = Build { workshop, request: &request, lease: &lease, progress: &progress, cancel };
     let bases = Bases {
@@ -75,15 +80,6 @@ fn build_until(
         layers: RefCell::default(),
     };
     let converted = build.convert(&inputs, &bases)?;
-    for warning in &converted.warnings {
-        progress.tell(Event::Warning {
-            title: warning.rule.to_string(),
-            message: warning.message.clone(),
-            line: Some(warning.location.start),
-            url: Some(page_of(warning.rule)),
-            excerpt: Some(frame(&inputs, warning.location)),
-        });
-    }
     if let Some(violation) = &converted.violation {
         return Err(Error::new(Class::Build, violation.clone()));
     }
@@ -122,9 +118,10 @@ fn keeps_git_directory(build_args: &[(String, String)]) -> bool {
 
 fn load_definition(
     progress: &Progress<'_>,
+    name: &str,
     open: impl FnOnce() -> Result<Inputs, Error>,
 ) -> Result<Inputs, Error> {
-    let step = progress.internal("[internal] load build definition from Dockerfile");
+    let step = progress.internal(format!("[internal] load build definition from {name}"));
     match open() {
         Ok(inputs) => {
             step.status("transferring dockerfile:", inputs.dockerfile.len() as u64);
@@ -177,9 +174,24 @@ impl Build<'_> {
             ulimits: &self.request.ulimits,
             main_context: inputs.source.clone(),
             context_time: inputs.seconds,
+            ignored: inputs.ignore.as_ref(),
             ..ConvertRequest::new(&inputs.dockerfile)
         };
-        convert(&request, bases).map_err(|error| convert_error(&error, inputs))
+        let converted = convert(&request, bases);
+        let warnings = match &converted {
+            Ok(converted) => &converted.warnings,
+            Err(error) => &error.warnings,
+        };
+        for warning in warnings {
+            self.progress.tell(Event::Warning {
+                title: warning.rule.to_string(),
+                message: warning.message.clone(),
+                line: Some(warning.location.start),
+                url: Some(page_of(warning.rule)),
+                excerpt: Some(frame(inputs, warning.location)),
+            });
+        }
+        converted.map_err(|error| convert_error(&error, inputs))
     }
 
     fn network(&self) -> Result<NetworkMode, Error> {
@@ -291,6 +303,7 @@ impl Build<'_> {
             build_id: self.lease.id().to_string(),
             names: Vec::new(),
         };
+        let mut is_durable = false;
         let default = [Output::Store { form: ImageForm::default() }];
         let outputs = if self.request.outputs.is_empty() { &default[..] } else { &self.request.outputs };
         let Self { workshop, lease, cancel, .. } = *self;
@@ -301,10 +314,12 @@ impl Build<'_> {
             let config = image.draft.manifest.config.digest.clone();
             let manifest = match output {
                 Output::Archive { layout, destination, names, compression, .. } => {
+                    let names: Vec<Reference> = self.request.tags.iter().chain(names).cloned().collect();
+                    reply.names.extend(names.clone());
                     let archive = export::Archive {
                         layout: *layout,
                         destination,
-                        names: self.request.tags.iter().chain(names).cloned().collect(),
+                        names,
                         compression: *compression,
                         form: &image.form,
                         descriptor_annotations: image.descriptor_annotations,
@@ -314,7 +329,8 @@ impl Build<'_> {
                 }
                 _ => {
                     self.store(&image.draft, &image.stack)?;
-                    reply.names.clone_from(&self.request.tags);
+                    is_durable |= !self.request.tags.is_empty();
+                    reply.names.extend(self.request.tags.iter().cloned());
                     image.draft.descriptor
                 }
             };
@@ -328,7 +344,8 @@ impl Build<'_> {
         for output in outputs {
             export::files(self.workshop, output, &files, self.lease, self.progress, self.cancel)?;
         }
-        if reply.names.is_empty() {
+        reply.names = without_repetitions(reply.names);
+        if !is_durable {
             // nothing was published, but the cache records of this build are to outlive a power cut all the same
             self.workshop.store.make_durable()?;
         }
@@ -371,6 +388,17 @@ impl Build<'_> {
             }
         }
     }
+}
+
+/// Each name once, where it was first.
+fn without_repetitions(names: Vec<Reference>) -> Vec<Reference> {
+    let mut once: Vec<Reference> = Vec::with_capacity(names.len());
+    for name in names {
+        if !once.contains(&name) {
+            once.push(name);
+        }
+    }
+    once
 }
 
 /// P35: what is wrong with the Dockerfile, and the lines to look at.

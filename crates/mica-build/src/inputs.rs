@@ -188,6 +188,16 @@ fn read_regular(path: &Path) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// What a Dockerfile is called before it is there.
+pub(crate) fn title_of(dockerfile: &DockerfileSource) -> String {
+    match dockerfile {
+        DockerfileSource::Path(path) => display_name(path),
+        DockerfileSource::Default | DockerfileSource::Stream(_) | DockerfileSource::Remote(_) => {
+            DEFAULT_NAMES[0].to_owned()
+        }
+    }
+}
+
 fn display_name(path: &Path) -> String {
     path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
 }

@@ -75,6 +75,8 @@ pub(crate) struct Arguments {
     build: BTreeMap<String, String>,
     /// Predefined and global ones: what FROM sees, and what a bare ARG picks up.
     pub(crate) global: Variables,
+    /// What FROM would see if no global ARG were given a value; nothing if that cannot even be expanded.
+    pub(crate) defaults: Option<Variables>,
     /// SOURCE_DATE_EPOCH as a number.
     pub(crate) epoch: Option<i64>,
 }
@@ -103,10 +105,15 @@ impl Arguments {
                 global.set(&name, value);
             }
         }
-        for arg in &dockerfile.global_args {
-            declare_global(&mut global, arg, &build, dockerfile.escape)?;
-        }
-        let mut arguments = Self { build, global, epoch: None };
+        let declare_all = |mut global: Variables, build: &BTreeMap<String, String>| {
+            for arg in &dockerfile.global_args {
+                declare_global(&mut global, arg, build, dockerfile.escape)?;
+            }
+            Ok::<_, ConvertError>(global)
+        };
+        let defaults = declare_all(global.clone(), &BTreeMap::new()).ok();
+        let global = declare_all(global, &build)?;
+        let mut arguments = Self { build, global, defaults, epoch: None };
         arguments.settle_epoch(request, dockerfile, resolver)?;
         Ok(arguments)
     }

@@ -69,6 +69,8 @@ pub fn change_configs<'c>(
             other => return Err(ChangeError::NotAChange(other.name().to_owned())),
         }
     }
+    // BuildKit's mark on the images that it builds, not commit's
+    changed.config.args_escaped = config.config.args_escaped;
     *config = changed;
     Ok(())
 }

@@ -45,19 +45,35 @@ pub struct Converted {
 pub fn convert(request: &ConvertRequest<'_>, resolver: &dyn Resolver) -> Result<Converted, ConvertError> {
     let dockerfile = mica_dockerfile::parse(request.dockerfile).map_err(|error| {
         let location = error.location;
-        ConvertError { problem: Box::new(Problem::Parse(error)), location }
+        ConvertError { location, ..Problem::Parse(error).nowhere() }
     })?;
     refuse_custom_frontend(request, &dockerfile)?;
     let mut findings = Findings::new(request, &dockerfile)?;
-    lint::whole_file(&mut findings, &dockerfile);
-    let arguments = Arguments::collect(request, &dockerfile, resolver)?;
-    let plan = plan::plan(request, &dockerfile, &arguments, resolver)?;
+    let converted = convert_stages(request, &dockerfile, resolver, &mut findings);
+    let (warnings, violation) = findings.finish();
+    match converted {
+        Ok(converted) => Ok(Converted { warnings, violation, ..converted }),
+        Err(error) => Err(ConvertError { warnings, ..error }),
+    }
+}
+
+/// All but what was found, which is told whether there is a result or not.
+fn convert_stages(
+    request: &ConvertRequest<'_>,
+    dockerfile: &Dockerfile,
+    resolver: &dyn Resolver,
+    findings: &mut Findings,
+) -> Result<Converted, ConvertError> {
+    lint::whole_file(findings, dockerfile);
+    let arguments = Arguments::collect(request, dockerfile, resolver)?;
+    lint::default_bases(findings, dockerfile, arguments.defaults.as_ref());
+    let plan = plan::plan(request, dockerfile, &arguments, resolver, findings)?;
     // a commit has one time; that of a tar's newest member or of a download is only for those who ask for it (G11a)
     let commit = request.context_time.filter(|_| request.main_context.is_some());
     let seconds = arguments.epoch.or(commit).unwrap_or(0);
     let converter = Converter {
         request,
-        dockerfile: &dockerfile,
+        dockerfile,
         arguments: &arguments,
         resolver,
         seconds,
@@ -108,7 +124,7 @@ pub(crate) struct Converter<'a> {
     external: HashMap<String, Option<VertexId>>,
     /// Whether only one stage is needed: its name is then left out of titles.
     single: bool,
-    pub(crate) findings: Findings,
+    pub(crate) findings: &'a mut Findings,
 }
 
 impl Converter<'_> {
@@ -129,7 +145,6 @@ impl Converter<'_> {
         let state = self.finished[plan.target].take().expect("the target is reached from itself");
         let mut config = state.config;
         finish(self.request, &mut config);
-        let (warnings, violation) = self.findings.finish();
         Ok(Converted {
             graph: self.graph,
             target: state.root,
@@ -137,8 +152,8 @@ impl Converter<'_> {
             base_layers: base_layers[plan.target],
             stage: self.dockerfile.stages[plan.target].name.clone(),
             epoch: self.arguments.epoch,
-            warnings,
-            violation,
+            warnings: Vec::new(),
+            violation: None,
         })
     }
 
@@ -209,6 +224,7 @@ impl Converter<'_> {
                 self.remote_stage(url, source, platform, title, location)
             }
             Source::Image(image) => {
+                lint::base_platform(self.findings, planned, &platform, &image.config.platform());
                 let name = format!("{}FROM {}", steps.next(), image.reference);
                 self.image_stage(image, platform, name, Some(location))
             }

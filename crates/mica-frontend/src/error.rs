@@ -7,7 +7,9 @@ use mica_dockerfile::chmod::ChmodError;
 use mica_dockerfile::expand::ExpandError;
 use mica_dockerfile::mounts::MountError;
 use mica_dockerfile::ports::PortError;
-use mica_dockerfile::{CheckOptionError, DidYouMean, InvalidSignal, Location, ParseError, ParseErrorKind};
+use mica_dockerfile::{
+    CheckOptionError, DidYouMean, InvalidSignal, Location, ParseError, ParseErrorKind, Warning,
+};
 use mica_solve::RemoteError;
 
 use crate::ResolveError;
@@ -21,6 +23,8 @@ pub struct ConvertError {
     pub problem: Box<Problem>,
     /// The lines to show (P35); `None` if no line is to blame.
     pub location: Option<Location>,
+    /// What was found before the conversion stopped (L4): most likely it is the reason.
+    pub warnings: Vec<Warning>,
 }
 
 impl Display for ConvertError {
@@ -70,9 +74,14 @@ pub enum Problem {
     /// V10.
     #[error("base name ({0}) should not be blank")]
     BlankBase(String),
-    /// F6.
-    #[error("empty platform value from expression {0}")]
-    EmptyPlatform(String),
+    /// F6; the text ends with a suggestion if there is one.
+    #[error("empty platform value from expression {expression}{suggestion}")]
+    EmptyPlatform {
+        /// As written.
+        expression: String,
+        /// ` (did you mean x?)`, or nothing.
+        suggestion: DidYouMean,
+    },
     /// F6.
     #[error("failed to parse platform {expression}: {cause}")]
     Platform {
@@ -166,11 +175,11 @@ pub enum Problem {
 impl Problem {
     /// Says which lines have the problem.
     pub(crate) fn at(self, location: Location) -> ConvertError {
-        ConvertError { problem: Box::new(self), location: Some(location) }
+        ConvertError { problem: Box::new(self), location: Some(location), warnings: Vec::new() }
     }
 
     /// No line is to blame.
     pub(crate) fn nowhere(self) -> ConvertError {
-        ConvertError { problem: Box::new(self), location: None }
+        ConvertError { problem: Box::new(self), location: None, warnings: Vec::new() }
     }
 }

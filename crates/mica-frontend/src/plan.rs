@@ -2,11 +2,12 @@
 
 use std::collections::HashMap;
 
-use mica_dockerfile::{Command, DidYouMean, Dockerfile, Instruction, Location, Stage};
+use mica_dockerfile::{Command, DidYouMean, Dockerfile, Instruction, Location, Stage, expand};
 use mica_oci::{Platform, Reference};
 use mica_solve::SourceOp;
 
 use crate::arguments::Arguments;
+use crate::lint::Findings;
 use crate::{
     ConvertError, ConvertRequest, NamedContext, Problem, ResolveError, ResolvedBase, Resolver, text,
 };
@@ -60,6 +61,8 @@ pub(crate) enum Source {
 pub(crate) struct Planned<'a> {
     /// The stage.
     pub(crate) stage: &'a Stage,
+    /// What FROM names, its variables replaced.
+    pub(crate) base_name: String,
     /// Its `FROM --platform`.
     pub(crate) platform: Option<Platform>,
     /// Its base.
@@ -90,8 +93,9 @@ pub(crate) fn plan<'a>(
     dockerfile: &'a Dockerfile,
     arguments: &Arguments,
     resolver: &dyn Resolver,
+    findings: &mut Findings,
 ) -> Result<Plan<'a>, ConvertError> {
-    let headers = headers(dockerfile, arguments)?;
+    let headers = headers(dockerfile, arguments, findings)?;
     let target = target(request, dockerfile)?;
     refuse_cycles(dockerfile, &headers)?;
     let mut planner = Planner { request, dockerfile, resolver, headers };
@@ -99,16 +103,21 @@ pub(crate) fn plan<'a>(
     Ok(Plan { stages, target })
 }
 
-fn headers(dockerfile: &Dockerfile, arguments: &Arguments) -> Result<Vec<Header>, ConvertError> {
+fn headers(
+    dockerfile: &Dockerfile,
+    arguments: &Arguments,
+    findings: &mut Findings,
+) -> Result<Vec<Header>, ConvertError> {
+    let mut words = FromWords { dockerfile, arguments, findings };
     let mut known: HashMap<&str, usize> = HashMap::new();
     let mut headers = Vec::with_capacity(dockerfile.stages.len());
     for (index, stage) in dockerfile.stages.iter().enumerate() {
         let at = |problem: Problem| problem.at(stage.origin.location);
-        let base = text::word(&stage.base, &arguments.global, dockerfile.escape).map_err(at)?;
+        let (base, _) = words.expand(&stage.base, stage).map_err(at)?;
         if base.is_empty() {
             return Err(at(Problem::BlankBase(stage.base.clone())));
         }
-        let platform = stage_platform(stage, arguments, dockerfile.escape).map_err(at)?;
+        let platform = words.platform(stage).map_err(at)?;
         // Compared as written: `FROM Foo` is an image even after `AS Foo` (F3).
         let base_stage = known.get(base.as_str()).copied();
         headers.push(Header { base, platform, base_stage });
@@ -119,18 +128,47 @@ fn headers(dockerfile: &Dockerfile, arguments: &Arguments) -> Result<Vec<Header>
     Ok(headers)
 }
 
-fn stage_platform(stage: &Stage, arguments: &Arguments, escape: char) -> Result<Option<Platform>, Problem> {
-    let Some(expression) = stage.platform.as_deref().filter(|text| !text.is_empty()) else {
-        return Ok(None);
-    };
-    let value = text::word(expression, &arguments.global, escape)?;
-    if value.is_empty() {
-        return Err(Problem::EmptyPlatform(expression.to_owned()));
+/// The words of FROM, which see only what is known before the first one.
+struct FromWords<'w> {
+    dockerfile: &'w Dockerfile,
+    arguments: &'w Arguments,
+    findings: &'w mut Findings,
+}
+
+impl FromWords<'_> {
+    /// A word with its variables replaced, and what is most like the first of those that nobody declared.
+    fn expand(&mut self, word: &str, stage: &Stage) -> Result<(String, DidYouMean), Problem> {
+        let global = &self.arguments.global;
+        let expanded = expand::word(word, global, self.dockerfile.escape)?;
+        let declared = || self.dockerfile.global_args.iter().flat_map(|arg| &arg.items);
+        let mut nearest = DidYouMean::default();
+        for name in expanded.unset {
+            if declared().any(|item| item.name == name) {
+                continue;
+            }
+            let known = global.names().chain(declared().map(|item| item.name.as_str()));
+            let near = DidYouMean::among(&name, known);
+            let message = format!("FROM argument '{name}' is not declared{near}");
+            self.findings.report("UndefinedArgInFrom", stage.origin.location, message);
+            nearest = DidYouMean(nearest.0.or(near.0));
+        }
+        Ok((expanded.text, nearest))
     }
-    value.parse().map(Some).map_err(|cause: mica_oci::PlatformError| Problem::Platform {
-        expression: expression.to_owned(),
-        cause: cause.to_string(),
-    })
+
+    /// `--platform`, if there is one.
+    fn platform(&mut self, stage: &Stage) -> Result<Option<Platform>, Problem> {
+        let Some(expression) = stage.platform.as_deref().filter(|text| !text.is_empty()) else {
+            return Ok(None);
+        };
+        let (value, suggestion) = self.expand(expression, stage)?;
+        if value.is_empty() {
+            return Err(Problem::EmptyPlatform { expression: expression.to_owned(), suggestion });
+        }
+        value.parse().map(Some).map_err(|cause: mica_oci::PlatformError| Problem::Platform {
+            expression: expression.to_owned(),
+            cause: cause.to_string(),
+        })
+    }
 }
 
 fn target(request: &ConvertRequest<'_>, dockerfile: &Dockerfile) -> Result<usize, ConvertError> {
@@ -292,18 +330,15 @@ impl<'a> Planner<'a, '_> {
         let platform = header.platform.clone();
         let wanted = platform.as_ref().unwrap_or(&self.request.platform);
         let location = stage.origin.location;
+        let base_name = header.base.clone();
         if let Some(source) = self.replacement(stage, wanted)? {
             let name = display_name(stage, index);
-            return Ok(Planned {
-                stage,
-                platform,
-                base: Base::Replaced { name, source },
-                triggers: Vec::new(),
-            });
+            let base = Base::Replaced { name, source };
+            return Ok(Planned { stage, base_name, platform, base, triggers: Vec::new() });
         }
         if let Some(base) = header.base_stage {
             let triggers = self.triggers_of_stage(base, location)?;
-            return Ok(Planned { stage, platform, base: Base::Stage(base), triggers });
+            return Ok(Planned { stage, base_name, platform, base: Base::Stage(base), triggers });
         }
         let names = self.dockerfile.stages.iter().filter_map(|stage| stage.name.as_deref());
         let source =
@@ -312,7 +347,7 @@ impl<'a> Planner<'a, '_> {
             Source::Image(image) => parse_triggers(&image.config.config.on_build, location)?,
             Source::Scratch | Source::Local { .. } | Source::Remote { .. } => Vec::new(),
         };
-        Ok(Planned { stage, platform, base: Base::Source(source), triggers })
+        Ok(Planned { stage, base_name, platform, base: Base::Source(source), triggers })
     }
 
     /// A context named like the stage replaces it (F4).

@@ -1,5 +1,6 @@
 //! What is to be converted, and how.
 
+use mica_dockerfile::ignore::Patterns;
 use mica_oci::Platform;
 use mica_solve::{NetworkMode, SourceOp};
 
@@ -45,6 +46,8 @@ pub struct ConvertRequest<'a> {
     pub shm_bytes: Option<u64>,
     /// `--ulimit`.
     pub ulimits: &'a [String],
+    /// What the main context leaves out, for findings only: leaving it out is up to whoever reads the context.
+    pub ignored: Option<&'a Patterns>,
 }
 
 impl<'a> ConvertRequest<'a> {
@@ -70,6 +73,7 @@ impl<'a> ConvertRequest<'a> {
             extra_hosts: &[],
             shm_bytes: None,
             ulimits: &[],
+            ignored: None,
         }
     }
 }

@@ -193,7 +193,7 @@ pub enum ContainerError {
     Ambiguous(String),
     /// The name is taken.
     #[error(
-        "Conflict. The container name {name:?} is already in use by container {holder:?}. You have to remove (or rename) that container to be able to reuse that name."
+        "Conflict. The container name {name:?} is already in use by container \"{holder}\". You have to remove (or rename) that container to be able to reuse that name."
     )]
     NameTaken {
         /// The name, with docker's leading slash.

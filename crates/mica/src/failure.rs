@@ -28,6 +28,8 @@ pub(crate) enum Failure {
     Flag(UsageError),
     /// The number of arguments is wrong, or the command does not exist: exit 1, as docker does.
     Arguments(UsageError),
+    /// The template of `inspect` is none: exit 64, as docker does.
+    Template(String),
     /// Nobody reads the output any more.
     ReaderGone,
     /// The output cannot be written.
@@ -66,6 +68,7 @@ impl Failure {
                 _ => 125,
             },
             Self::Flag(_) | Self::Refused(_) => 125,
+            Self::Template(_) => 64,
             // What a shell shows for a program that SIGPIPE ended, as it ends docker's.
             Self::ReaderGone => 141,
         })
@@ -90,6 +93,7 @@ impl Failure {
             Self::Engine(error) | Self::Run(error) | Self::Refused(error) => error_text(error),
             Self::Build(error) => build_error_text(error),
             Self::Flag(usage) | Self::Arguments(usage) => usage.text(),
+            Self::Template(message) => format!("error: {message}\n"),
             Self::ReaderGone => String::new(),
             Self::Output(error) => format!("error: cannot write to standard output\n  why: {error}\n"),
         }

@@ -32,7 +32,10 @@ pub(super) fn plan(engine: &LocalEngine, id: &str, spec: &Spec, root: &Active) -
     let mut plan = Plan::new(id, root.path(), spec.argv());
     plan.read_only = spec.read_only;
     plan.env = environment::of_process(spec);
-    plan.cwd.clone_from(&spec.process.working_dir);
+    plan.cwd = match spec.process.working_dir.as_str() {
+        "" => "/".to_owned(),
+        directory => directory.to_owned(),
+    };
     plan.user = resolve_user(root.root(), &spec.process.user, &spec.groups)
         .map_err(|error| Error::new(Class::Invalid, error.to_string()))?;
     plan.hostname.clone_from(&spec.hostname);

@@ -109,8 +109,12 @@ impl Spec {
 fn merged(request: &RunRequest, image: &ContainerConfig) -> Result<ContainerConfig> {
     let (entrypoint, cmd) = command(request, image);
     if entrypoint.is_empty() && cmd.is_empty() {
+        let why = match &request.entrypoint {
+            Some(_) => format!("--entrypoint stands for both ENTRYPOINT and CMD of image {}", request.image),
+            None => format!("image {} has neither ENTRYPOINT nor CMD", request.image),
+        };
         return Err(Error::new(Class::Invalid, "no command specified")
-            .why(format!("image {} has neither ENTRYPOINT nor CMD", request.image))
+            .why(why)
             .hint(format!("name a program: mica run {} PROGRAM", request.image)));
     }
     let mut labels: BTreeMap<String, String> = image.labels.clone();
@@ -139,10 +143,10 @@ fn command(request: &RunRequest, image: &ContainerConfig) -> (Vec<String>, Vec<S
     }
 }
 
+/// Nothing stays nothing, so that `commit` writes into no image what nobody asked for.
 fn working_directory(asked: Option<&str>, image: &str) -> Result<String> {
-    let path = asked.unwrap_or(image);
-    match path {
-        "" => Ok("/".to_owned()),
+    match asked.filter(|path| !path.is_empty()).unwrap_or(image) {
+        "" => Ok(String::new()),
         path if path.starts_with('/') => Ok(cleaned(path)),
         path => Err(Error::new(
             Class::Invalid,
@@ -212,6 +216,7 @@ pub(super) mod tests {
         let error =
             spec(RunRequest { entrypoint: Some(String::new()), ..RunRequest::default() }).unwrap_err();
         assert_eq!(error.message, "no command specified");
+        assert!(error.why.unwrap().starts_with("--entrypoint stands for both ENTRYPOINT and CMD"));
     }
 
     #[test]
@@ -219,6 +224,7 @@ pub(super) mod tests {
         let at = |workdir: &str| spec(RunRequest { workdir: Some(workdir.into()), ..RunRequest::default() });
         assert_eq!(at("/a//b/../c/").unwrap().process.working_dir, "/a/c");
         assert_eq!(spec(RunRequest::default()).unwrap().process.working_dir, "/srv");
+        assert_eq!(at("").unwrap().process.working_dir, "/srv");
         assert_eq!(
             at("rel").unwrap_err().message,
             "the working directory 'rel' is invalid, it needs to be an absolute path"

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use mica_api::{Class, Error, Result, RunRequest};
-use mica_oci::Reference;
+use mica_oci::{Reference, ReferenceError};
 use mica_store::{ContainerError, ContainerId, ImageError, ImageRecord, LayerId, Lease, NewContainer};
 
 use super::spec::{Base, Spec};
@@ -108,9 +108,10 @@ fn numbers(id: &ContainerId, attempt: u32) -> (u64, u64) {
 fn find_image(engine: &LocalEngine, query: &str) -> Result<ImageRecord> {
     match engine.store().find_image(query) {
         Err(ImageError::NotFound { .. }) => {
-            let name = query
-                .parse::<Reference>()
-                .map_or_else(|_| query.to_owned(), |name| name.or_latest().familiar());
+            let name: Reference = query
+                .parse()
+                .map_err(|error: ReferenceError| Error::new(Class::Invalid, error.to_string()))?;
+            let name = name.or_latest().familiar();
             Err(Error::new(Class::NotFound, format!("Unable to find image '{name}' locally"))
                 .why("images cannot be pulled from registries yet")
                 .hint(

@@ -30,6 +30,13 @@ pub(crate) struct Editor<'e> {
 pub(crate) enum Edited {
     /// The config changed; history says this.
     Said(String),
+    /// EXPOSE did what [`Edited::Said`] does.
+    Exposed {
+        /// What history says.
+        created_by: String,
+        /// Its words and what they mean.
+        words: Vec<(String, Ports)>,
+    },
     /// The config changed, and history is silent: ONBUILD (I14).
     Silent,
     /// The instruction does more than to change the config.
@@ -76,7 +83,7 @@ impl Editor<'_> {
             Instruction::Entrypoint(words) => self.entrypoint(words),
             Instruction::Shell(words) => self.shell(words),
             Instruction::User(user) => self.user(user)?,
-            Instruction::Expose(words) => self.expose(words)?,
+            Instruction::Expose(words) => return self.expose(words),
             Instruction::Volume(paths) => self.volume(paths)?,
             Instruction::StopSignal(signal) => self.stop_signal(signal)?,
             Instruction::Healthcheck(check) => self.healthcheck(check),
@@ -153,21 +160,23 @@ impl Editor<'_> {
     }
 
     /// I4: the words are sorted before ranges are spelled out.
-    fn expose(&mut self, words: &[String]) -> Result<String, Problem> {
+    fn expose(&mut self, written: &[String]) -> Result<Edited, Problem> {
         let mut expanded = Vec::new();
-        for word in words {
+        for word in written {
             expanded.extend(expand::words(word, self.variables, self.escape)?);
         }
         expanded.sort();
-        let mut ports = Vec::new();
-        for word in &expanded {
-            ports.extend(Ports::parse(word)?.keys());
+        let mut words = Vec::with_capacity(expanded.len());
+        for word in expanded {
+            let ports = Ports::parse(&word)?;
+            words.push((word, ports));
         }
+        let ports: Vec<String> = words.iter().flat_map(|(_, ports)| ports.keys()).collect();
         if !ports.is_empty() {
             let exposed = self.config.config.exposed_ports.get_or_insert_default();
             exposed.extend(ports.iter().map(|port| (port.clone(), Map::new())));
         }
-        Ok(format!("EXPOSE {}", plain_list(&ports)))
+        Ok(Edited::Exposed { created_by: format!("EXPOSE {}", plain_list(&ports)), words })
     }
 
     fn volume(&mut self, paths: &[String]) -> Result<String, Problem> {

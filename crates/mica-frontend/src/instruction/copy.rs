@@ -8,7 +8,7 @@ use mica_solve::{
 use super::files;
 use crate::history::Layer;
 use crate::stage::{Inputs, StageConverter};
-use crate::{Problem, paths, plan, text};
+use crate::{Problem, lint, paths, plan, text};
 
 /// Mode of heredoc files (P32).
 const HEREDOC_MODE: u32 = 0o644;
@@ -47,7 +47,7 @@ impl StageConverter<'_, '_> {
             Some(from) => self.copy_from(from)?,
             // Only heredocs: the context is not needed at all.
             None if copy.sources.is_empty() => None,
-            None => Some(self.shared.main_context()),
+            None => Some(self.context_for(command, &expanded)),
         };
         self.file_instruction(command, copy, &expanded, from)
     }
@@ -55,8 +55,19 @@ impl StageConverter<'_, '_> {
     pub(crate) fn add_instruction(&mut self, command: &Command, add: &AddCopy) -> Result<(), Problem> {
         let expanded = self.expand_copy(Kind::Add, add)?;
         let uses_context = expanded.sources.iter().any(|source| source.remote.is_none());
-        let from = uses_context.then(|| self.shared.main_context());
+        let from = uses_context.then(|| self.context_for(command, &expanded));
         self.file_instruction(command, add, &expanded, from)
+    }
+
+    /// The main context, for sources that had better be in it.
+    fn context_for(&mut self, command: &Command, expanded: &Expanded) -> VertexId {
+        if let Some(ignored) = self.shared.request.ignored.filter(|_| !self.in_trigger) {
+            let origin = &command.origin;
+            for source in expanded.sources.iter().filter(|source| source.remote.is_none()) {
+                lint::copied(self.shared.findings, origin.location, &origin.keyword, &source.text, ignored);
+            }
+        }
+        self.shared.main_context()
     }
 
     /// C15.

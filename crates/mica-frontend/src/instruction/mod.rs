@@ -11,6 +11,7 @@ use mica_dockerfile::{Command, Instruction};
 
 use crate::Problem;
 use crate::history::Layer;
+use crate::lint;
 use crate::stage::StageConverter;
 use config::{Edited, Editor};
 
@@ -20,11 +21,12 @@ impl StageConverter<'_, '_> {
         // a trigger's lines are those of another file
         if !self.in_trigger {
             let has_shell = !self.state.config.config.shell.is_empty();
-            self.state.seen.look(&mut self.shared.findings, command, has_shell);
+            self.state.seen.look(self.shared.findings, command, has_shell);
         }
-        self.convert(command)?;
+        let converted = self.convert(command);
+        // a variable without a value is the first thing to look for when an instruction is wrong
         self.report_unset(command);
-        Ok(())
+        converted
     }
 
     fn report_unset(&mut self, command: &Command) {
@@ -44,11 +46,11 @@ impl StageConverter<'_, '_> {
             Instruction::Run(run) => self.run_instruction(command, run),
             Instruction::Workdir(path) => self.workdir(command, path),
             Instruction::Arg(items) => self.arg(items),
-            other => self.config_instruction(other),
+            _ => self.config_instruction(command),
         }
     }
 
-    fn config_instruction(&mut self, instruction: &Instruction) -> Result<(), Problem> {
+    fn config_instruction(&mut self, command: &Command) -> Result<(), Problem> {
         let mut editor = Editor {
             config: &mut self.state.config,
             variables: &mut self.state.variables,
@@ -56,8 +58,14 @@ impl StageConverter<'_, '_> {
             escape: self.shared.dockerfile.escape,
             unset: &self.unset,
         };
-        match editor.apply(instruction)? {
+        match editor.apply(&command.instruction)? {
             Edited::Said(created_by) => self.commit(created_by, Layer::None),
+            Edited::Exposed { created_by, words } => {
+                if !self.in_trigger {
+                    lint::exposed(self.shared.findings, command.origin.location, &words);
+                }
+                self.commit(created_by, Layer::None);
+            }
             Edited::Silent | Edited::NotMine => {}
         }
         Ok(())

@@ -1,8 +1,8 @@
 //! Rules that need nothing but the text; they see every stage.
 
-use mica_dockerfile::{Dockerfile, Instruction, Stage};
+use mica_dockerfile::{ArgItem, Dockerfile, Instruction, Origin, Stage};
 
-use super::{Findings, names};
+use super::Findings;
 
 /// Names that a stage can have, but that mean something else in most places.
 const RESERVED: [&str; 2] = ["context", "scratch"];
@@ -12,12 +12,21 @@ pub(crate) fn whole_file(findings: &mut Findings, dockerfile: &Dockerfile) {
     for warning in &dockerfile.warnings {
         findings.report(warning.rule, warning.location, warning.message.clone());
     }
+    for arg in &dockerfile.global_args {
+        description(findings, &arg.origin, "ARG", &names(&arg.items));
+    }
     for stage in &dockerfile.stages {
         from(findings, stage);
+        let name: Vec<&str> = stage.name.as_deref().into_iter().collect();
+        description(findings, &stage.origin, "FROM", &name);
         for command in &stage.commands {
-            if matches!(command.instruction, Instruction::Maintainer(_)) {
-                let message = "Maintainer instruction is deprecated in favor of using label";
-                findings.report("MaintainerDeprecated", command.origin.location, message.to_owned());
+            match &command.instruction {
+                Instruction::Maintainer(_) => {
+                    let message = "Maintainer instruction is deprecated in favor of using label";
+                    findings.report("MaintainerDeprecated", command.origin.location, message.to_owned());
+                }
+                Instruction::Arg(items) => description(findings, &command.origin, "ARG", &names(items)),
+                _ => {}
             }
         }
     }
@@ -33,7 +42,7 @@ fn from(findings: &mut Findings, stage: &Stage) {
     let skipped = stage.origin.check_options().unwrap_or_default().skip;
     let at = stage.origin.location;
     let mut report = |rule, message| {
-        if !names(&skipped, rule) {
+        if !skipped.contains(rule) {
             findings.report(rule, at, message);
         }
     };
@@ -46,6 +55,25 @@ fn from(findings: &mut Findings, stage: &Stage) {
         if !both(str::to_uppercase) && !both(str::to_lowercase) {
             report("FromAsCasing", format!("'{word}' and '{keyword}' keywords' casing do not match"));
         }
+    }
+}
+
+fn names(items: &[ArgItem]) -> Vec<&str> {
+    items.iter().map(|item| item.name.as_str()).collect()
+}
+
+/// The last comment above ARG and FROM describes what is declared there (L3), if it begins with its name.
+fn description(findings: &mut Findings, origin: &Origin, instruction: &str, names: &[&str]) {
+    let Some(comment) = origin.comments.last() else { return };
+    let example = match names {
+        [] => return,
+        [name] => name,
+        _ => "<arg_key>",
+    };
+    if !comment.split(' ').next().is_some_and(|word| names.contains(&word)) {
+        let message =
+            format!("Comment for {instruction} should follow the format: `# {example} <description>`");
+        findings.report("InvalidDefinitionDescription", origin.location, message);
     }
 }
 

@@ -4,17 +4,21 @@
 //! are converted ([`stage`]), and so only in those that are needed.
 
 mod file;
+mod from;
 mod stage;
 
-use mica_dockerfile::{CheckOptions, Dockerfile, Location, RuleSet, Warning, parse_check_options};
+use mica_dockerfile::{CheckOptions, Dockerfile, Location, Warning, parse_check_options};
 
 use crate::{ConvertError, ConvertRequest, Problem};
 
 pub(crate) use file::whole_file;
-pub(crate) use stage::Seen;
+pub(crate) use from::{base_platform, default_bases};
+pub(crate) use stage::{Seen, copied, exposed};
 
 /// The argument whose options are put over those of the file (P11).
 const CHECK: &str = "BUILDKIT_DOCKERFILE_CHECK";
+/// Rules that have to be asked for.
+const EXPERIMENTAL: [&str; 1] = ["InvalidDefinitionDescription"];
 
 /// What was found, and what is not to be told.
 #[derive(Debug)]
@@ -41,9 +45,10 @@ impl Findings {
         Ok(Self { options, found: Vec::new() })
     }
 
-    /// Notes a finding, unless its rule is skipped.
+    /// Notes a finding, unless its rule is skipped or waits to be asked for.
     pub(crate) fn report(&mut self, rule: &'static str, location: Location, message: String) {
-        if !names(&self.options.skip, rule) {
+        let asked_for = !EXPERIMENTAL.contains(&rule) || self.options.experimental.contains(rule);
+        if asked_for && !self.options.skip.contains(rule) {
             self.found.push(Warning { rule, message, location });
         }
     }
@@ -55,14 +60,5 @@ impl Findings {
         rules.dedup();
         let fails = self.options.error == Some(true) && !rules.is_empty();
         (self.found, fails.then(|| format!("lint violation found for rules: {}", rules.join(", "))))
-    }
-}
-
-/// Whether a choice of rules has this one.
-fn names(rules: &RuleSet, rule: &str) -> bool {
-    match rules {
-        RuleSet::Unset => false,
-        RuleSet::All => true,
-        RuleSet::Named(named) => named.iter().any(|name| name.eq_ignore_ascii_case(rule)),
     }
 }

@@ -1,8 +1,11 @@
 //! Rules that need values, or the stages that one is built from: they see the stages that are converted.
 
+use mica_dockerfile::ignore::Patterns;
+use mica_dockerfile::ports::Ports;
 use mica_dockerfile::{Command, Instruction, KeyValue, Location, ShellOrExec};
 
 use super::Findings;
+use crate::paths;
 
 /// Parts of names that hold what nobody else should know.
 const SECRETS: [&str; 10] =
@@ -31,23 +34,24 @@ impl Seen {
     /// `has_shell`: whether the image says which shell it wants; then shell forms are meant.
     pub(crate) fn look(&mut self, findings: &mut Findings, command: &Command, has_shell: bool) {
         let at = command.origin.location;
+        let keyword = command.origin.keyword.as_str();
         match &command.instruction {
             Instruction::Env(pairs) => {
-                legacy(findings, at, "ENV", pairs);
+                legacy(findings, at, keyword, pairs);
                 pairs.iter().for_each(|pair| secret(findings, at, "ENV", &pair.key));
             }
-            Instruction::Label(pairs) => legacy(findings, at, "LABEL", pairs),
+            Instruction::Label(pairs) => legacy(findings, at, keyword, pairs),
             Instruction::Arg(items) => items.iter().for_each(|item| secret(findings, at, "ARG", &item.name)),
             Instruction::Workdir(path) => self.workdir(findings, at, path),
             Instruction::Cmd(words) => {
-                once(findings, &mut self.cmd, at, "CMD");
-                shell_form(findings, at, "CMD", words, has_shell);
+                once(findings, &mut self.cmd, at, keyword);
+                shell_form(findings, at, keyword, words, has_shell);
             }
             Instruction::Entrypoint(words) => {
-                once(findings, &mut self.entrypoint, at, "ENTRYPOINT");
-                shell_form(findings, at, "ENTRYPOINT", words, has_shell);
+                once(findings, &mut self.entrypoint, at, keyword);
+                shell_form(findings, at, keyword, words, has_shell);
             }
-            Instruction::Healthcheck(_) => once(findings, &mut self.healthcheck, at, "HEALTHCHECK"),
+            Instruction::Healthcheck(_) => once(findings, &mut self.healthcheck, at, keyword),
             _ => {}
         }
     }
@@ -96,5 +100,37 @@ fn shell_form(findings: &mut Findings, at: Location, name: &str, words: &ShellOr
             "JSON arguments recommended for {name} to prevent unintended behavior related to OS signals"
         );
         findings.report("JSONArgsRecommended", at, message);
+    }
+}
+
+/// Looks at the words of EXPOSE.
+pub(crate) fn exposed(findings: &mut Findings, at: Location, words: &[(String, Ports)]) {
+    for (word, ports) in words {
+        if ports.has_host_part {
+            let message = format!(
+                "EXPOSE instruction should not define an IP address or host-port mapping, found '{word}'"
+            );
+            findings.report("ExposeInvalidFormat", at, message);
+        }
+        if ports.has_upper_case_protocol {
+            let message = format!("Defined protocol '{word}' in EXPOSE instruction should be lowercase");
+            findings.report("ExposeProtoCasing", at, message);
+        }
+    }
+}
+
+/// Looks at a path of COPY or ADD in the main context. With exceptions, patterns say too little about what is below.
+pub(crate) fn copied(findings: &mut Findings, at: Location, keyword: &str, source: &str, ignored: &Patterns) {
+    let path = paths::clean(&format!("/{source}"));
+    let path = match path.trim_start_matches('/') {
+        "" => ".",
+        path => path,
+    };
+    if !ignored.has_negations() && ignored.matches(path) {
+        let message = format!(
+            "Attempting to {} file {source:?} that is excluded by .dockerignore",
+            keyword.to_uppercase()
+        );
+        findings.report("CopyIgnoredFile", at, message);
     }
 }

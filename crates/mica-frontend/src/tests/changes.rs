@@ -26,7 +26,7 @@ fn changes_are_instructions() {
         serde_json::to_string(&config.config).unwrap(),
         concat!(
             r#"{"User":"u","ExposedPorts":{"80/tcp":{}},"Env":["PATH=/bin","A=/bin"],"Cmd":["/bin/sh","-c","a b"],"#,
-            r#""Volumes":{"/v":{}},"WorkingDir":"/sub","Labels":{"l":"v"},"StopSignal":"9","ArgsEscaped":true,"#,
+            r#""Volumes":{"/v":{}},"WorkingDir":"/sub","Labels":{"l":"v"},"StopSignal":"9","#,
             r#""Healthcheck":{"Test":["NONE"]},"OnBuild":["RUN x"]}"#
         )
     );

@@ -102,7 +102,7 @@ enum Kind {
 fn inspect(cx: &Cx, kind: Kind, size: bool, format: Option<&str>, names: &[String]) -> Outcome {
     let format = format.filter(|text| !text.is_empty());
     if let Some(template) = format {
-        template::check(template)?;
+        template::check(template).map_err(|error| Failure::Template(error.to_string()))?;
     }
     let engine = cx.engine()?;
     let mut found = Vec::new();
@@ -212,9 +212,15 @@ fn indented(value: &Value) -> String {
     String::from_utf8(bytes).expect("serde_json writes UTF-8")
 }
 
-/// Keys of `Config` that are left out when empty, so that templates may ask for them as they may of docker.
+/// Keys that are left out when empty, so that templates may ask for them as they may of docker.
 fn with_defaults(object: &Value) -> Value {
     let mut object = object.clone();
+    if let Some(image) = object.as_object_mut().filter(|object| object.contains_key("RootFS")) {
+        let defaults = image.entry(template::DEFAULTS).or_insert_with(|| json!({}));
+        for key in ["Variant", "OsVersion"] {
+            defaults[key] = json!("");
+        }
+    }
     if let Some(config) = object.get_mut("Config").and_then(Value::as_object_mut) {
         let defaults = json!({
             "User": "", "WorkingDir": "", "StopSignal": "", "Env": [], "Cmd": [], "Entrypoint": [], "OnBuild": [],
@@ -243,6 +249,13 @@ mod tests {
         let shares = "{{.SharedSize}} {{.UniqueSize}} {{.ID}} {{.Descriptor.MediaType}}";
         golden("inspect-shares", &Bench::new().run(&["image", "inspect", "-f", shares, "app"]).text());
         golden("inspect-missing-key", &Bench::new().run(&["inspect", "-f", "{{.Nope}}", "app"]).text());
+    }
+
+    #[test]
+    fn templates_may_ask_for_what_is_empty_and_broken_ones_are_told_by_docker_s_exit_code() {
+        let absent = "{{.Variant}}|{{.OsVersion}}|{{json .Config.Volumes}}|{{.Config.OnBuild}}";
+        golden("inspect-absent", &Bench::new().run(&["inspect", "-f", absent, "app"]).text());
+        assert_eq!(Bench::new().run(&["inspect", "-f", "{{if}}", "app"]).status, 64);
     }
 
     #[test]

@@ -179,6 +179,26 @@ fn named<'a>(filter: &Filter, all: &'a [ContainerSummary]) -> Result<&'a Contain
         .ok_or_else(|| Error::new(Class::NotFound, format!("No such container: {value}")))
 }
 
+/// Refuses what no container could tell us, as there may be none.
+fn check(filter: &Filter) -> Result<(), Error> {
+    match filter.name.as_str() {
+        "id" | "name" | "ancestor" | "label" | "before" | "since" | "volume" | "network" => Ok(()),
+        "exited" => exit_code(filter).map(drop),
+        "status" => match filter.value.as_str() {
+            "created" | "running" | "exited" | "dead" | "paused" | "restarting" | "removing" => Ok(()),
+            _ => Err(filter.invalid("states are created, running, exited, dead")),
+        },
+        "publish" | "expose" | "health" | "isolation" | "is-task" => {
+            Err(Error::new(Class::Unsupported, format!("filter '{}' is not supported yet", filter.name)))
+        }
+        _ => Err(filter.unknown()),
+    }
+}
+
+fn exit_code(filter: &Filter) -> Result<u8, Error> {
+    filter.value.parse().map_err(|_| filter.invalid("not an exit code"))
+}
+
 fn matches(container: &ContainerSummary, filter: &Filter, all: &[ContainerSummary]) -> Result<bool, Error> {
     let value = filter.value.as_str();
     Ok(match filter.name.as_str() {
@@ -199,25 +219,14 @@ fn matches(container: &ContainerSummary, filter: &Filter, all: &[ContainerSummar
                 .any(|(name, text)| *name == key && wanted.as_ref().is_none_or(|w| w == text))
         }
         "exited" => {
-            let code: u8 = value.parse().map_err(|_| filter.invalid("not an exit code"))?;
-            container.state == ContainerState::Exited && container.exit_code == Some(code)
+            container.state == ContainerState::Exited && container.exit_code == Some(exit_code(filter)?)
         }
-        "status" => match value {
-            "created" | "running" | "exited" | "dead" => state(container.state) == value,
-            "paused" | "restarting" | "removing" => false,
-            _ => return Err(filter.invalid("states are created, running, exited, dead")),
-        },
+        "status" => state(container.state) == value,
         "before" => container.created < named(filter, all)?.created,
         "since" => container.created > named(filter, all)?.created,
         "volume" => container.mounts.iter().any(|mount| mount == value),
         "network" => container.networks.iter().any(|network| network == value),
-        "publish" | "expose" | "health" | "isolation" | "is-task" => {
-            return Err(Error::new(
-                Class::Unsupported,
-                format!("filter '{}' is not supported yet", filter.name),
-            ));
-        }
-        _ => return Err(filter.unknown()),
+        _ => return check(filter).map(|()| false),
     })
 }
 
@@ -239,6 +248,7 @@ fn name_matches(name: &str, pattern: &str) -> bool {
 impl PsArgs {
     /// The containers to show, newest first.
     fn chosen(&self, cx: &Cx) -> Result<Vec<ContainerSummary>, Failure> {
+        self.filter.iter().try_for_each(check)?;
         let (all, limit) = self.scope();
         // A filter may name a container that is not shown itself.
         let by_age = self.filter.iter().any(|filter| matches!(filter.name.as_str(), "before" | "since"));

@@ -1,9 +1,9 @@
 //! `mica rm`: remove containers.
 
-use mica_api::RemoveContainer;
+use mica_api::{Class, RemoveContainer};
 
 use crate::context::Cx;
-use crate::failure::Outcome;
+use crate::failure::{Outcome, error_text};
 use crate::flags::{Foreign, Verb};
 
 /// Remove one or more containers
@@ -28,8 +28,16 @@ impl Verb for RmArgs {
     fn run(self, cx: &Cx) -> Outcome {
         cx.for_each(&self.containers, |engine, container| {
             let (force, volumes) = (self.force, self.volumes);
-            engine.remove_container(RemoveContainer { container: container.to_owned(), force, volumes })?;
-            cx.out.line(container)
+            let removed =
+                engine.remove_container(RemoveContainer { container: container.to_owned(), force, volumes });
+            match removed {
+                // told, as docker does, but scripts that remove what may be there are not stopped by it
+                Err(error) if force && error.class == Class::NotFound => cx.err.text(&error_text(&error)),
+                other => {
+                    other?;
+                    cx.out.line(container)
+                }
+            }
         })
     }
 }
@@ -40,6 +48,7 @@ mod tests {
 
     #[test]
     fn names_are_echoed_as_they_were_given() {
+        golden("rm-absent", &Bench::new().run(&["rm", "web", "nope"]).text());
         golden("rm", &Bench::new().run(&["rm", "-f", "-v", "web", "nope"]).text());
     }
 }

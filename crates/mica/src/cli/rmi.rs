@@ -1,9 +1,9 @@
 //! `mica rmi`: remove names, and images that no name is left for.
 
-use mica_api::{RemoveImage, RemovedImage};
+use mica_api::{Class, RemoveImage, RemovedImage};
 
 use crate::context::Cx;
-use crate::failure::Outcome;
+use crate::failure::{Outcome, error_text};
 use crate::flags::{Foreign, Verb};
 
 /// Remove one or more images
@@ -26,8 +26,15 @@ impl Verb for RmiArgs {
 
     fn run(self, cx: &Cx) -> Outcome {
         cx.for_each(&self.images, |engine, image| {
-            let removed = engine.remove_image(RemoveImage { query: image.to_owned(), force: self.force })?;
-            for line in removed {
+            let removed = engine.remove_image(RemoveImage { query: image.to_owned(), force: self.force });
+            if let Err(error) = &removed
+                && self.force
+                && error.class == Class::NotFound
+            {
+                // told, as docker does, but scripts that remove what may be there are not stopped by it
+                return cx.err.text(&error_text(error));
+            }
+            for line in removed? {
                 cx.out.line(&match line {
                     RemovedImage::Untagged(name) => format!("Untagged: {name}"),
                     RemovedImage::Deleted(digest) => format!("Deleted: {digest}"),
@@ -45,6 +52,7 @@ mod tests {
     #[test]
     fn a_missing_image_does_not_stop_the_others() {
         golden("rmi", &Bench::new().run(&["rmi", "nope", "app"]).text());
+        golden("rmi-force", &Bench::new().run(&["rmi", "-f", "nope"]).text());
         golden("rmi-arguments", &Bench::new().run(&["rmi"]).text());
     }
 }

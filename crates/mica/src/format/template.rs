@@ -14,10 +14,29 @@ use super::go_names::{self, Keys};
 /// Containers of a template by address, and the JSON they were made from.
 type Origins = Arc<HashMap<usize, Value>>;
 
-/// Why a template could not be used.
+/// Why a template could not be used, in Go's words.
 #[derive(Debug, thiserror::Error)]
 #[error("template parsing error: {0}")]
-pub(crate) struct FormatError(TemplateError);
+pub(crate) struct FormatError(String);
+
+impl From<TemplateError> for FormatError {
+    fn from(error: TemplateError) -> Self {
+        Self(match error {
+            TemplateError::Parse { line, message, .. } | TemplateError::Lex { line, message, .. } => {
+                format!("template: :{line}: {message}")
+            }
+            TemplateError::UndefinedFunction(name) => {
+                format!("template: :1: function {name:?} not defined")
+            }
+            TemplateError::MissingKey { key } => format!("map has no entry for key {key:?}"),
+            TemplateError::Exec(what) => what,
+            other => other.to_string(),
+        })
+    }
+}
+
+/// Stands at the end of a template while it is read: the engine takes an `{{end}}` too many for the end of all.
+const END: &str = "\u{0}end";
 
 /// Renders one object.
 ///
@@ -29,9 +48,13 @@ pub(crate) fn render(template: &str, data: &Value) -> Result<String, FormatError
     let template = Template::new("")
         .missing_key(MissingKey::Error)
         .funcs(functions(&Arc::new(origins)))
-        .parse(&calls(template))
-        .map_err(FormatError)?;
-    template.execute_to_string(&root).map_err(FormatError)
+        .parse(&(calls(template) + END))?;
+    let mut text = template.execute_to_string(&root)?;
+    if !text.ends_with(END) {
+        return Err(FormatError("template: :1: unexpected {{end}}".to_owned()));
+    }
+    text.truncate(text.len() - END.len());
+    Ok(text)
 }
 
 /// Whether a template is well-formed.
@@ -40,7 +63,8 @@ pub(crate) fn render(template: &str, data: &Value) -> Result<String, FormatError
 /// [`FormatError`] if it is not.
 pub(crate) fn check(template: &str) -> Result<(), FormatError> {
     let functions = functions(&Origins::default());
-    Template::new("").funcs(functions).parse(&calls(template)).map(drop).map_err(FormatError)
+    Template::new("").funcs(functions).parse(&calls(template))?;
+    Ok(())
 }
 
 /// A method with an argument becomes a call, which is how this engine reaches functions inside data: `.Label "x"`.
@@ -102,7 +126,18 @@ fn members(
         map.insert(Arc::from(key.as_str()), convert(field, go_names::keys_of(key), origins));
     }
     for (key, default) in defaults.into_iter().flatten() {
-        map.entry(key.as_str().into()).or_insert_with(|| convert(default, go_names::keys_of(key), origins));
+        map.entry(key.as_str().into()).or_insert_with(|| {
+            let value = convert(default, go_names::keys_of(key), origins);
+            // nil in Go: it prints like an empty one, and is null in JSON
+            match &value {
+                Tmpl::List(list) => {
+                    drop(origins.insert(Arc::as_ptr(list).cast::<()>() as usize, Value::Null))
+                }
+                Tmpl::Map(map) => drop(origins.insert(Arc::as_ptr(map) as usize, Value::Null)),
+                _ => {}
+            }
+            value
+        });
     }
     if let Some(labels) = fields.get(LABELS).and_then(Value::as_object) {
         map.insert("Label".into(), label_function(labels));
@@ -163,7 +198,12 @@ fn functions(origins: &Origins) -> gotmpl::FuncMap {
     map.insert(
         "join".into(),
         Arc::new(|args: &[Tmpl]| {
-            let Tmpl::List(parts) = first(args) else { return Ok(text(first(args).to_string())) };
+            let Tmpl::List(parts) = first(args) else {
+                let got = first(args);
+                return Err(TemplateError::Exec(format!(
+                    "wrong type for value; expected []string; got {got}"
+                )));
+            };
             let parts: Vec<String> = parts.iter().map(ToString::to_string).collect();
             Ok(text(parts.join(&string(args, 1))))
         }),
@@ -312,6 +352,14 @@ mod tests {
     }
 
     #[test]
+    fn what_go_would_have_as_nil_prints_as_empty_and_is_null_in_json() {
+        let data = json!({"Config": {"Cmd": [], DEFAULTS: {"Cmd": [], "Labels": {}, "Env": []}}});
+        let template = "{{.Config.Env}}{{.Config.Labels}} {{json .Config.Env}} {{json .Config.Labels}}";
+        assert_eq!(show(template, data.clone()), "[]map[] null null");
+        assert_eq!(show("{{json .Config.Cmd}}{{len .Config.Env}}", data), "[]0");
+    }
+
+    #[test]
     fn escapes_of_tab_and_newline_are_interpreted_outside_of_actions() {
         assert_eq!(unescape("a\\tb\\n"), "a\tb\n");
         assert_eq!(unescape("{{.A}}\\t{{join .L \"\\n\"}}\\n{{"), "{{.A}}\t{{join .L \"\\n\"}}\n{{");
@@ -373,7 +421,17 @@ mod tests {
     #[test]
     fn missing_keys_and_broken_templates_are_errors() {
         assert!(render("{{.Nope}}", &json!({})).is_err());
-        assert!(check("{{.X").unwrap_err().to_string().starts_with("template parsing error: "));
-        assert!(render("{{nope .X}}", &json!({"X": 1})).is_err());
+        let words = |template: &str| render(template, &json!({"X": 1})).unwrap_err().to_string();
+        assert!(check("{{.X").unwrap_err().to_string().starts_with("template parsing error: template: :1: "));
+        assert_eq!(words("{{.X}}{{end}}y"), "template parsing error: template: :1: unexpected {{end}}");
+        assert_eq!(words("{{.Y}}"), "template parsing error: map has no entry for key \"Y\"");
+        assert_eq!(
+            words("{{nope .X}}"),
+            "template parsing error: template: :1: function \"nope\" not defined"
+        );
+        assert_eq!(
+            words("{{\",\" | join .X}}"),
+            "template parsing error: wrong type for value; expected []string; got 1"
+        );
     }
 }

@@ -63,6 +63,17 @@ pub(crate) fn pairs(text: &str) -> Result<Vec<(String, Option<String>)>, String>
         .collect())
 }
 
+/// Refuses `key=value` without a key.
+///
+/// # Errors
+/// buildx's words.
+pub(crate) fn check_key(pair: &str) -> Result<(), String> {
+    match pair.split('=').next() {
+        None | Some("") => Err(format!("invalid key-value pair {pair:?}: empty key")),
+        Some(_) => Ok(()),
+    }
+}
+
 /// `key=value` as labels are written; a key alone has an empty value.
 pub(crate) fn label(text: &str) -> (String, String) {
     let (key, value) = text.split_once('=').unwrap_or((text, ""));
@@ -115,6 +126,13 @@ mod tests {
         assert_eq!(from_environment("SET", &environment), Some(("SET".to_owned(), "1".to_owned())));
         assert_eq!(from_environment("UNSET", &environment), None);
         assert_eq!(from_environment("X=a=b", &environment), Some(("X".to_owned(), "a=b".to_owned())));
+    }
+
+    #[test]
+    fn pairs_have_keys() {
+        assert!(check_key("a").is_ok() && check_key("a=").is_ok());
+        assert_eq!(check_key("=b").unwrap_err(), "invalid key-value pair \"=b\": empty key");
+        assert!(check_key("").is_err());
     }
 
     #[test]

@@ -13,15 +13,7 @@ fn invalid(text: &str, why: impl Into<String>) -> Error {
 /// No value, no key, a type or platform that is none.
 pub(super) fn parse(text: &str) -> Result<Vec<Annotation>, Error> {
     let (name, value) = text.split_once('=').ok_or_else(|| invalid(text, "expected key=value"))?;
-    let (types, key) = match name.split_once(':') {
-        // a colon may also be part of the key
-        Some((types, key)) if types.split(',').all(|kind| target(kind).is_ok()) => (types, key),
-        Some((types, _)) if types.contains([',', '[']) => {
-            let wrong = types.split(',').find_map(|kind| target(kind).err());
-            return Err(invalid(text, wrong.unwrap_or_default()));
-        }
-        _ => ("manifest", name),
-    };
+    let (types, key) = name.split_once(':').unwrap_or(("manifest", name));
     if key.is_empty() {
         return Err(invalid(text, "the key is empty"));
     }
@@ -68,7 +60,7 @@ fn target(text: &str) -> Result<(AnnotationTarget, Option<Platform>), String> {
         "manifest-descriptor" => AnnotationTarget::ManifestDescriptor,
         "index" => AnnotationTarget::Index,
         "index-descriptor" => AnnotationTarget::IndexDescriptor,
-        other => return Err(format!("unknown type {other:?}")),
+        other => return Err(format!("unknown annotation type {other:?}")),
     };
     if platform.is_some() && matches!(target, AnnotationTarget::Index | AnnotationTarget::IndexDescriptor) {
         return Err(format!("{kind} cannot have a platform"));
@@ -90,11 +82,18 @@ mod tests {
         let two = parse("manifest[linux/arm64],manifest-descriptor:k=v").unwrap();
         assert_eq!(two[0].platform.as_ref().unwrap().to_string(), "linux/arm64");
         assert_eq!(two[1].target, AnnotationTarget::ManifestDescriptor);
-        assert_eq!(parse("org:key=v").unwrap()[0].key, "org:key");
-        for wrong in
-            ["key", "=v", "manifest:=v", "nope,index:k=v", "index[linux/amd64]:k=v", "manifest[linux:k=v"]
-        {
-            assert!(parse(wrong).is_err(), "{wrong}");
+        assert_eq!(parse("manifest:org:key=v").unwrap()[0].key, "org:key");
+        let wrong = [
+            "key",
+            "=v",
+            "manifest:=v",
+            "org:key=v",
+            "nope,index:k=v",
+            "index[linux/amd64]:k=v",
+            "manifest[linux:k=v",
+        ];
+        for text in wrong {
+            assert!(parse(text).is_err(), "{text}");
         }
     }
 

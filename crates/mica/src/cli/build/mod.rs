@@ -57,10 +57,10 @@ Examples:
 )]
 pub(crate) struct BuildArgs {
     /// Add a line to /etc/hosts of RUN
-    #[arg(long, value_name = "HOST:IP", value_parser = hosts::add_host)]
-    add_host: Vec<(String, String)>,
+    #[arg(long, value_name = "HOST:IP")]
+    add_host: Vec<String>,
     /// Allow what needs a permission: network.host, security.insecure, buildx.local.delete
-    #[arg(long, value_name = "ENTITLEMENT", value_delimiter = ',', value_parser = permissions::entitlement)]
+    #[arg(long, value_name = "ENTITLEMENT", value_delimiter = ',')]
     allow: Vec<String>,
     // Not a doc comment: rustdoc would take the brackets for a link.
     #[arg(
@@ -232,24 +232,23 @@ fn build(cx: &Cx, (mode, debug): (Mode, bool), request: BuildRequest) -> Result<
     if summary.reader_is_gone {
         return Err(Failure::ReaderGone);
     }
-    match result {
-        Ok(reply) => {
-            if matches!(mode, Mode::Plain | Mode::Tty) {
-                // what failed without stopping the build: the import of a cache
-                cx.err.text(&summary.failures)?;
-                cx.err.text(&progress::warnings(&summary.warnings, &cx.program, debug))?;
-            }
-            Ok(reply)
-        }
+    let shown = matches!(mode, Mode::Plain | Mode::Tty);
+    let tells_failures = match &result {
+        // what failed without stopping the build: the import of a cache
+        Ok(_) => shown,
+        // An engine that gathered the logs itself has put them into the excerpt.
         Err(error) => {
             let excerpt = error.excerpt.as_deref().unwrap_or_default();
-            // An engine that gathered the logs itself has put them into the excerpt.
-            if error.class != Class::Cancelled && !excerpt.starts_with("------") {
-                cx.err.bytes(summary.failures.as_bytes())?;
-            }
-            Err(Failure::Build(Box::new(error)))
+            error.class != Class::Cancelled && !excerpt.starts_with("------")
         }
+    };
+    if tells_failures {
+        cx.err.bytes(summary.failures.as_bytes())?;
     }
+    if shown {
+        cx.err.text(&progress::warnings(&summary.warnings, &cx.program, debug))?;
+    }
+    result.map_err(|error| Failure::Build(Box::new(error)))
 }
 
 #[cfg(test)]

@@ -182,9 +182,14 @@ impl Spec {
     }
 
     fn form(&self) -> Result<ImageForm, Error> {
-        let switch = |key: &str, default: bool| self.get(key).map_or(default, |value| !is_false(value));
-        let (oci, rewrite_timestamp) = (switch("oci-mediatypes", true), switch("rewrite-timestamp", false));
-        if rewrite_timestamp && self.get("unpack").is_some_and(|value| !is_false(value)) {
+        let switch = |key: &str, default: bool| match self.get(key) {
+            None => Ok(default),
+            Some(value) => truth(value).ok_or_else(|| {
+                invalid(format!("non-bool value specified for {key}")).why(format!("{value:?}"))
+            }),
+        };
+        let (oci, rewrite_timestamp) = (switch("oci-mediatypes", true)?, switch("rewrite-timestamp", false)?);
+        if rewrite_timestamp && switch("unpack", false)? {
             return Err(invalid("exporter option \"rewrite-timestamp\" conflicts with \"unpack\""));
         }
         let annotations =
@@ -284,6 +289,14 @@ pub(super) fn compression<'s>(get: &dyn Fn(&str) -> Option<&'s str>) -> Result<C
     }
 }
 
+/// A boolean as Go spells them; a key without a value says yes.
+fn truth(value: &str) -> Option<bool> {
+    match value {
+        "" | "true" | "1" | "t" | "TRUE" | "T" | "True" => Some(true),
+        _ => is_false(value).then_some(false),
+    }
+}
+
 /// Whether a value says no.
 pub(super) fn is_false(value: &str) -> bool {
     matches!(value, "false" | "0" | "f" | "FALSE" | "F" | "False")
@@ -353,9 +366,11 @@ mod tests {
         assert!(problem("type=image,push=true").contains("push is not supported yet"));
         assert!(problem("type=registry").contains("type registry"));
         assert!(problem("type=oci,dest=x,colour=red").contains("colour=red is not supported yet"));
-        assert!(problem("type=oci,dest=x,annotation-nope.a=b").contains("unknown type \"nope\""));
+        assert!(problem("type=oci,dest=x,annotation-nope.a=b").contains("unknown annotation type \"nope\""));
         assert!(problem("type=nope").contains("could not be found"));
         assert!(problem("type=local").contains("dest is required"));
         assert!(parse(&["type=image,push=false,oci-mediatypes=true"], false).is_ok());
+        let no_truth = parse(&["type=image,oci-mediatypes=maybe"], false).unwrap_err();
+        assert!(no_truth.contains("non-bool value specified for oci-mediatypes"), "{no_truth}");
     }
 }

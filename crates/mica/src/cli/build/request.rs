@@ -13,7 +13,7 @@ use mica_oci::{Platform, Reference};
 use crate::context::Cx;
 use crate::environment::Environment;
 use crate::failure::{Failure, io_failure};
-use crate::values::keyed;
+use crate::values::{hosts, keyed};
 
 use super::{BuildArgs, annotations, caches, outputs, permissions, resources, sources};
 
@@ -22,6 +22,13 @@ impl BuildArgs {
     pub(super) fn request(self, cx: &Cx, here: &Path) -> Result<BuildRequest, Failure> {
         let environment = &cx.environment;
         let mut tags = self.tags()?;
+        for entitlement in &self.allow {
+            permissions::check(entitlement).map_err(|message| Error::new(Class::Invalid, message))?;
+        }
+        let extra_hosts = collect_all(&self.add_host, &|text| {
+            let invalid = |why| Error::new(Class::Invalid, format!("invalid host {text}")).why(why);
+            hosts::add_host(text).map_err(invalid)
+        })?;
         let annotations: Vec<Vec<Annotation>> = collect_all(&self.annotation, &annotations::parse)?;
         let given = outputs::Given {
             texts: &self.output,
@@ -31,6 +38,9 @@ impl BuildArgs {
         };
         let outputs = outputs::all(&given, cx, here)?;
         tags.extend(outputs.names);
+        for pair in self.build_arg.iter().chain(&self.label) {
+            keyed::check_key(pair).map_err(|message| Error::new(Class::Invalid, message))?;
+        }
         let build_args = build_args(&self.build_arg, cx.config().proxy_variables(), environment);
         permissions::refuse_controls(&build_args)?;
         let context = context(&self.context, self.file.as_deref(), here)?;
@@ -59,7 +69,7 @@ impl BuildArgs {
             resources: resources::parse(&self.resource)?,
             log_limits: resources::log_limits(environment),
             network: self.network,
-            extra_hosts: self.add_host,
+            extra_hosts,
             shm_bytes: self.shm_size,
             ulimits: self.ulimit,
             outputs: outputs.outputs,
