@@ -32,11 +32,17 @@ pub struct DiffOptions<'a> {
     pub owners: OwnerPolicy,
     /// Asked per entry.
     pub cancel: Cancelled<'a>,
+    /// Files that another layer on this disk has as well.
+    pub shared: Option<&'a SharedFiles>,
 }
+
+/// Files that are hard links to files of another layer, with their entries there, by path. How many names they have says
+/// nothing about this layer.
+pub type SharedFiles = HashMap<Vec<u8>, Entry>;
 
 impl Default for DiffOptions<'_> {
     fn default() -> Self {
-        Self { owners: OwnerPolicy::Exact, cancel: NEVER }
+        Self { owners: OwnerPolicy::Exact, cancel: NEVER, shared: None }
     }
 }
 
@@ -286,8 +292,14 @@ impl<'a> Differ<'a> {
 
     fn file(&mut self, path: Vec<u8>, stat: &Stat, frame: &mut Frame) -> Result<(), DiffError> {
         let size = stat.st_size.cast_unsigned();
-        let (mut entry, _) = self.entry(path, Kind::File { size, digest: None }, stat)?;
-        if stat.st_nlink > 1 {
+        let shared = self.options.shared.filter(|_| stat.st_nlink > 1);
+        let shared = shared.and_then(|shared| shared.get(&path));
+        let mut entry = match shared {
+            // The table is the truth about a layer, also where somebody has changed its files.
+            Some(entry) => entry.clone(),
+            None => self.entry(path, Kind::File { size, digest: None }, stat)?.0,
+        };
+        if stat.st_nlink > 1 && shared.is_none() {
             // Never compared with the parent: dropping one name would break the group on disk.
             let first = *self.linked.entry((stat.st_dev, stat.st_ino)).or_insert(self.entries.len());
             let named = self.owners.get(&entry.path);
@@ -298,9 +310,12 @@ impl<'a> Differ<'a> {
                 }
                 entry.kind = Kind::Hardlink { target: file.path.clone() };
             }
-        } else if let Some(digest) = self.comparable(&entry, size) {
-            let actual = self.digest(&entry.path).map_err(|error| unreadable(&entry.path, error))?;
-            if actual == digest {
+        } else if let Some(old) = self.comparable(&entry, size) {
+            let actual = match entry.kind {
+                Kind::File { digest: Some(digest), .. } => digest,
+                _ => self.digest(&entry.path).map_err(|error| unreadable(&entry.path, error))?,
+            };
+            if actual == old {
                 self.found.dropped.push(entry.path);
                 return Ok(());
             }

@@ -19,7 +19,7 @@ use crate::path;
 const HELD: usize = 64;
 
 /// A cache of open directories below one root.
-pub(crate) struct Directories<'a> {
+pub struct Directories<'a> {
     root: &'a Root,
     /// Path of the directory the deepest descriptor is for.
     path: Vec<u8>,
@@ -28,7 +28,8 @@ pub(crate) struct Directories<'a> {
 }
 
 impl<'a> Directories<'a> {
-    pub(crate) fn new(root: &'a Root) -> Self {
+    /// Holds nothing open yet.
+    pub fn new(root: &'a Root) -> Self {
         Self { root, path: Vec::new(), held: Vec::new() }
     }
 
@@ -71,7 +72,10 @@ impl<'a> Directories<'a> {
     }
 
     /// Returns the descriptor of the directory a path is in, and its last component for the kernel.
-    pub(crate) fn parent<'p>(&mut self, path: &'p [u8]) -> io::Result<(BorrowedFd<'_>, &'p [u8])> {
+    ///
+    /// # Errors
+    /// When a directory on the way is missing, or is a link.
+    pub fn parent<'p>(&mut self, path: &'p [u8]) -> io::Result<(BorrowedFd<'_>, &'p [u8])> {
         let parent = path::parent(path).ok_or(io::ErrorKind::InvalidInput)?;
         Ok((self.get(parent)?, path::file_name(path)))
     }

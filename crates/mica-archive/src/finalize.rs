@@ -32,7 +32,7 @@ pub struct Finalized {
 /// sha256 runs on a thread of its own when there is much to hash: it takes longer than reading and BLAKE3 together.
 ///
 /// # Errors
-/// [`WriteError`] if a file is missing, has another length than the table says, or cannot be read.
+/// [`WriteError`] if a file is missing, has another length or digest than the table says, or cannot be read.
 pub fn finalize(mut table: Table, fs: &Root, cancel: Cancelled<'_>) -> Result<Finalized, WriteError> {
     let (digest, tar_bytes, digests) = if table.content_bytes() < THREAD_FROM_BYTES {
         let mut hash = HashHere(Sha256::new());
@@ -42,7 +42,7 @@ pub fn finalize(mut table: Table, fs: &Root, cancel: Cancelled<'_>) -> Result<Fi
         hash_beside(&table, fs, cancel)?
     };
     for (index, digest) in digests {
-        table.set_digest(index, digest);
+        table.set_digest(index, digest).map_err(WriteError::Damaged)?;
     }
     Ok(Finalized { table, diff_id: DiffId(Digest::from_sha256(digest)), tar_bytes })
 }

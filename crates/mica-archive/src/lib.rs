@@ -33,7 +33,8 @@ mod view;
 mod xattr;
 
 pub use apply::{Applied, ApplyError, ApplyOptions, OverlayFlavour, apply};
-pub use diff::{DiffError, DiffOptions, UpperDiff, diff_upper, diff_views};
+pub use diff::{DiffError, DiffOptions, SharedFiles, UpperDiff, diff_upper, diff_views};
+pub use directories::Directories;
 pub use entry::{ContentDigest, Entry, Kind, Timestamp, keeps_xattr};
 pub use extract::{ExtractOptions, Extracted, extract, is_tar};
 pub use finalize::{Finalized, finalize};

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use mica_api::{Cancel, Class, Error};
-use mica_archive::Table;
+use mica_archive::{Table, WriteError};
 use mica_store::{LayerId, LayerRecord, Lease, StagedLayer};
 use mica_sys::root::Root;
 
@@ -33,12 +33,8 @@ pub fn finish_layer(
 ) -> Result<LayerRecord, Error> {
     let fs_path = draft.directory.join("fs");
     let root = Root::open(&fs_path).map_err(|error| unreadable(&fs_path, &error))?;
-    let finalized = mica_archive::finalize(draft.table, &root, &|| cancel.is_cancelled()).map_err(
-        |error| match cancel.check() {
-            Ok(()) => Error::new(Class::Internal, format!("cannot hash a new layer: {error}")),
-            Err(cancelled) => Error::from(cancelled),
-        },
-    )?;
+    let finalized = mica_archive::finalize(draft.table, &root, &|| cancel.is_cancelled())
+        .map_err(|error| cancel.check().map_or_else(Error::from, |()| unhashed(&error)))?;
     let staged = StagedLayer {
         directory: draft.directory,
         id: LayerId::random(),
@@ -47,6 +43,17 @@ pub fn finish_layer(
         table: Arc::new(finalized.table),
     };
     Ok(workshop.store.adopt_layer(staged, lease)?)
+}
+
+fn unhashed(error: &WriteError) -> Error {
+    let text = format!("cannot hash a new layer: {error}");
+    match error {
+        // The file is a hard link to one of an earlier layer, which is not what it was.
+        WriteError::Damaged(_) => {
+            Error::new(Class::Corrupt, text).hint("`mica system check --repair` removes the damaged layer")
+        }
+        _ => Error::new(Class::Internal, text),
+    }
 }
 
 fn unreadable(path: &Path, error: &std::io::Error) -> Error {

@@ -7,8 +7,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use mica_archive::{
-    DiffOptions, Entry, Kind, Located, NEVER, OverlayFlavour, OwnerLedger, OwnerPolicy, Table, View,
-    diff_views,
+    DiffOptions, Entry, Kind, Located, NEVER, OverlayFlavour, OwnerLedger, OwnerPolicy, SharedFiles, Table,
+    View, diff_views,
 };
 use mica_sys::root::Root;
 use rustix::fs::FileType;
@@ -36,6 +36,8 @@ impl Driver for Copy {
             attachment: Attachment::directory(merged),
             workspace: workspace.to_owned(),
             parents: parents.iter().map(|layer| layer.table.clone()).collect(),
+            beneath: None,
+            shared: SharedFiles::new(),
         })
     }
 
@@ -51,8 +53,8 @@ impl Driver for Copy {
 
     fn commit(&self, active: Active, ledger: &OwnerLedger) -> Result<Draft, SnapshotError> {
         let parent = active.parent_view();
-        let Active { root, upper: merged, workspace, .. } = active;
-        let options = DiffOptions { owners: owner_policy(), cancel: NEVER };
+        let Active { root, upper: merged, workspace, shared, .. } = active;
+        let options = DiffOptions { owners: owner_policy(), cancel: NEVER, shared: Some(&shared) };
         let diff = diff_views(&parent, &root, ledger, &options)?;
         tidy::apply(&root, &diff)?;
         make_whiteouts(&root, &diff.table)?;
@@ -62,7 +64,7 @@ impl Driver for Copy {
     }
 
     fn changes(&self, upper: &Path, parents: &[LayerDir]) -> Result<Table, SnapshotError> {
-        let options = DiffOptions { owners: owner_policy(), cancel: NEVER };
+        let options = DiffOptions { owners: owner_policy(), ..DiffOptions::default() };
         Ok(diff_views(&view_of(parents), &open_root(upper)?, &OwnerLedger::new(), &options)?.table)
     }
 

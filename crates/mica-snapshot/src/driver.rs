@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use mica_archive::{OverlayFlavour, OwnerLedger, Table, View};
+use mica_archive::{OverlayFlavour, OwnerLedger, SharedFiles, Table, View};
 use mica_sys::root::Root;
 
 use crate::error::SnapshotError;
@@ -81,6 +81,9 @@ pub struct Active {
     pub(crate) workspace: PathBuf,
     pub(crate) upper: PathBuf,
     pub(crate) parents: Vec<Arc<Table>>,
+    /// The upper directory of a mount.
+    pub(crate) beneath: Option<Root>,
+    pub(crate) shared: SharedFiles,
 }
 
 impl Active {
@@ -97,6 +100,17 @@ impl Active {
     /// Where changes are: [`Driver::upper`] of the workspace.
     pub fn upper(&self) -> &Path {
         &self.upper
+    }
+
+    /// Where the mount at [`Active::root`] writes to, if there is one. Below a directory that was made since the mount,
+    /// writing there is the same as writing to the root and several times faster; elsewhere it is forbidden.
+    pub fn beneath(&self) -> Option<&Root> {
+        self.beneath.as_ref()
+    }
+
+    /// Says which files are hard links to files of other layers.
+    pub fn set_shared(&mut self, shared: SharedFiles) {
+        self.shared = shared;
     }
 
     /// Replaces the tables of the parents by ones with content digests, which [`Driver::commit`] needs to tell an

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use mica_archive::{DiffOptions, Kind, NEVER, OverlayFlavour, OwnerLedger, Table, diff_upper};
+use mica_archive::{DiffOptions, Kind, NEVER, OverlayFlavour, OwnerLedger, SharedFiles, Table, diff_upper};
 use mica_sys::mount::{self, MountAttr, OverlayCall, OverlaySpec};
 use mica_sys::root::Root;
 
@@ -58,8 +58,10 @@ impl Overlay {
             root,
             attachment,
             workspace: workspace.to_owned(),
+            beneath: Some(open_root(&upper)?),
             upper,
             parents: parents.iter().map(|layer| layer.table.clone()).collect(),
+            shared: SharedFiles::new(),
         })
     }
 }
@@ -105,12 +107,12 @@ impl Driver for Overlay {
 
     fn commit(&self, active: Active, ledger: &OwnerLedger) -> Result<Draft, SnapshotError> {
         let parent = active.parent_view();
-        let Active { root, attachment, workspace, upper, .. } = active;
+        let Active { root, attachment, workspace, upper, shared, .. } = active;
         // The descriptor first: it would keep the file system alive after unmounting.
         drop(root);
         attachment.detach()?;
         let files = open_root(&upper)?;
-        let options = DiffOptions { owners: owner_policy(), cancel: NEVER };
+        let options = DiffOptions { owners: owner_policy(), cancel: NEVER, shared: Some(&shared) };
         let diff = diff_upper(&files, &parent, ledger, &options)?;
         tidy::apply(&files, &diff)?;
         tidy::strip_marks(&files, &diff.table, &parent)?;
@@ -120,7 +122,7 @@ impl Driver for Overlay {
     }
 
     fn changes(&self, upper: &Path, parents: &[LayerDir]) -> Result<Table, SnapshotError> {
-        let options = DiffOptions { owners: owner_policy(), cancel: NEVER };
+        let options = DiffOptions { owners: owner_policy(), ..DiffOptions::default() };
         Ok(diff_upper(&open_root(upper)?, &view_of(parents), &OwnerLedger::new(), &options)?.table)
     }
 

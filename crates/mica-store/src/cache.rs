@@ -183,6 +183,21 @@ impl Store {
         })
     }
 
+    /// The uppermost layer of the latest result with this description: a step like it may have left files to share.
+    ///
+    /// Nothing protects the layer, so it may be gone any moment.
+    pub fn latest_layer_of(&self, description: &str) -> Result<Option<LayerId>, StoreError> {
+        let select = "SELECT layer FROM cache_records JOIN cache_layers ON record = cache_records.seq
+            JOIN layers ON layers.id = layer
+            WHERE description = ?1 AND (layers.unsynced IS NULL OR layers.unsynced = ?2)
+            ORDER BY cache_records.seq DESC, position DESC LIMIT 1";
+        self.database().read(|sql| {
+            sql.prepare_cached(select)?
+                .query_row(params![description, self.boot().as_str()], |row| row.get(0))
+                .optional()
+        })
+    }
+
     fn replace_record(&self, write: &Write<'_>, new: &NewCacheRecord<'_>) -> Result<i64, StoreError> {
         let boot = self.boot().as_str();
         for layer in new.layers {

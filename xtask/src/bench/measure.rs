@@ -1,15 +1,34 @@
 //! Time and memory of commands.
+//!
+//! Time of the processor comes from the kernel's counters of children that ended, 10 ms each; what a daemon needed
+//! meanwhile is added. Unlike the time on the wall it hardly depends on what else the machine does.
 
 use std::fs::File;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::run::{Outcome, shown};
+use crate::run::{Outcome, command, read, shown};
 
-/// Runs commands one after the other and returns the seconds they took together.
-pub(crate) fn seconds(commands: Vec<Command>, log: &Path) -> Outcome<f64> {
+/// What one round took.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Cost {
+    /// Seconds, or MiB.
+    pub(crate) value: f64,
+    /// Seconds of all processors, where time is measured.
+    pub(crate) processor: Option<f64>,
+}
+
+/// Clock ticks per second in `/proc`: the same on every Linux.
+const TICKS: f64 = 100.0;
+
+/// Runs commands one after the other and returns the seconds they and `daemon` took together.
+///
+/// Everything that waits to be written is written before: otherwise the tool that syncs pays for those that do not.
+pub(crate) fn seconds(commands: Vec<Command>, daemon: Option<u32>, log: &Path) -> Outcome<Cost> {
+    read(&mut command("sync", &[]))?;
     let mut total = Duration::ZERO;
+    let before = processor_seconds(daemon);
     for mut command in commands {
         redirect(&mut command, log)?;
         let started = Instant::now();
@@ -19,7 +38,24 @@ pub(crate) fn seconds(commands: Vec<Command>, log: &Path) -> Outcome<f64> {
             return Err(failed(&command, log));
         }
     }
-    Ok(total.as_secs_f64())
+    let processor = processor_seconds(daemon) - before;
+    Ok(Cost { value: total.as_secs_f64(), processor: Some(processor) })
+}
+
+/// What our children that ended, and a daemon with its own, have used of the processors so far.
+fn processor_seconds(daemon: Option<u32>) -> f64 {
+    // Fields of proc(5): 14 and 15 are a process itself, 16 and 17 its children.
+    let children = ticks("self", 16..18);
+    let daemon = daemon.map_or(0.0, |process| ticks(&process.to_string(), 14..18));
+    (children + daemon) / TICKS
+}
+
+fn ticks(process: &str, fields: std::ops::Range<usize>) -> f64 {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+    // The second field is the name in parentheses and may contain anything.
+    let rest = stat.rsplit_once(") ").map_or("", |(_, rest)| rest);
+    let numbers = rest.split_whitespace().skip(fields.start - 3).take(fields.len());
+    numbers.filter_map(|number| number.parse::<f64>().ok()).sum()
 }
 
 /// Runs commands and returns the largest resident set, in MiB, that one process among them reached.

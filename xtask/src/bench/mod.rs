@@ -11,6 +11,7 @@ mod workloads;
 use std::path::PathBuf;
 
 use crate::run::{Outcome, cargo, command, is_root, must, target};
+use measure::Cost;
 use table::{Row, Table};
 use tools::Tool;
 use workloads::{WORKLOADS, Workload};
@@ -106,7 +107,7 @@ fn rows(
     table: &mut Table,
 ) {
     eprintln!("== {} ({rounds} rounds)", workload.name);
-    let mut taking_part: Vec<(&mut Tool, Vec<f64>)> = Vec::new();
+    let mut taking_part: Vec<(&mut Tool, Vec<Cost>)> = Vec::new();
     for tool in tools.iter_mut().filter(|tool| workload.suits(tool)) {
         match workload.warm(tool, context) {
             Ok(()) => taking_part.push((tool, Vec::new())),
@@ -125,9 +126,12 @@ fn rows(
             }
         });
     }
-    for (tool, values) in taking_part {
-        let row = Row { workload: workload.title, tool: tool.name(), unit: workload.unit(), values };
+    for (tool, costs) in taking_part {
+        let row = Row { workload: workload.title, tool: tool.name(), unit: workload.unit(), costs };
         eprintln!("   {}", row.line());
+        if workload.is_parallel() {
+            table.notes.extend(row.parallel());
+        }
         table.rows.push(row);
     }
 }

@@ -3,6 +3,7 @@
 use std::fmt::Write;
 use std::path::Path;
 
+use crate::bench::measure::Cost;
 use crate::run::{Outcome, command, read, write};
 
 const FILE: &str = "docs/performance.md";
@@ -14,12 +15,13 @@ pub(crate) struct Row {
     pub(crate) workload: &'static str,
     pub(crate) tool: &'static str,
     pub(crate) unit: &'static str,
-    pub(crate) values: Vec<f64>,
+    /// One per round.
+    pub(crate) costs: Vec<Cost>,
 }
 
 impl Row {
     fn sorted(&self) -> Vec<f64> {
-        let mut values = self.values.clone();
+        let mut values: Vec<f64> = self.costs.iter().map(|cost| cost.value).collect();
         values.sort_by(f64::total_cmp);
         values
     }
@@ -29,13 +31,32 @@ impl Row {
         values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
     }
 
-    /// Median, fastest and slowest.
+    /// Seconds of the processors, on average: single rounds are as coarse as the kernel's ticks.
+    fn processor(&self) -> Option<f64> {
+        let known: Vec<f64> = self.costs.iter().filter_map(|cost| cost.processor).collect();
+        (!known.is_empty()).then(|| known.iter().sum::<f64>() / known.len() as f64)
+    }
+
+    /// How far the best round is from keeping all processors busy all the time.
+    pub(crate) fn parallel(&self) -> Option<String> {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let over = |cost: &Cost| Some(cost.value / (cost.processor? / cores as f64) - 1.0);
+        let best = self.costs.iter().filter_map(over).min_by(f64::total_cmp)?;
+        let percent = (best * 100.0).max(0.0);
+        Some(format!(
+            "{}: the best round of {} took {percent:.0} % longer than its processor time on {cores} cores.",
+            self.workload, self.tool
+        ))
+    }
+
+    /// Median, fastest and slowest, time of the processors.
     pub(crate) fn line(&self) -> String {
         let values = self.sorted();
         let end = |value: Option<&f64>| shown(value.copied().unwrap_or(f64::NAN), self.unit);
         let (median, first, last) =
             (shown(self.median(), self.unit), end(values.first()), end(values.last()));
-        format!("{:<9} {median} ({first} to {last})", self.tool)
+        let processor = self.processor().map(|seconds| format!(", processors {}", shown(seconds, "s")));
+        format!("{:<9} {median} ({first} to {last}){}", self.tool, processor.unwrap_or_default())
     }
 }
 
@@ -50,37 +71,48 @@ fn shown(value: f64, unit: &str) -> String {
 /// All rows.
 pub(crate) struct Table {
     pub(crate) rows: Vec<Row>,
+    /// Sentences below it.
+    pub(crate) notes: Vec<String>,
 }
 
 impl Table {
     pub(crate) fn new() -> Self {
-        Self { rows: Vec::new() }
+        Self { rows: Vec::new(), notes: Vec::new() }
     }
 
     /// A Markdown table: the median of each tool, and how many times mica's that is.
     pub(crate) fn text(&self) -> String {
         let mut text = String::from(
-            "| workload | tool | median | fastest to slowest | times mica's |\n|---|---|---|---|---|\n",
+            "| workload | tool | median | fastest to slowest | rounds | processors | times mica's | processors, times mica's |\n\
+             |---|---|---|---|---|---|---|---|\n",
         );
         for row in &self.rows {
             let mica = self.rows.iter().find(|other| other.workload == row.workload && other.tool == "mica");
-            let ratio = match mica {
-                Some(mica) if row.tool != "mica" => format!("{:.1}", row.median() / mica.median()),
-                Some(_) => "1".into(),
-                None => "–".into(),
+            let ratio = |of: &dyn Fn(&Row) -> Option<f64>| match (of(row), mica.and_then(of)) {
+                (Some(_), Some(_)) if row.tool == "mica" => "1".to_owned(),
+                (Some(peer), Some(mica)) if mica > 0.0 => format!("{:.1}", peer / mica),
+                _ => "–".to_owned(),
             };
             let values = row.sorted();
             let end = |value: Option<&f64>| shown(value.copied().unwrap_or(f64::NAN), row.unit);
             // Writing to a String cannot fail.
             let _ = writeln!(
                 text,
-                "| {} | {} | {} | {} to {} | {ratio} |",
+                "| {} | {} | {} | {} to {} | {} | {} | {} | {} |",
                 row.workload,
                 row.tool,
                 shown(row.median(), row.unit),
                 end(values.first()),
-                end(values.last())
+                end(values.last()),
+                row.costs.len(),
+                row.processor().map_or("–".to_owned(), |seconds| shown(seconds, "s")),
+                ratio(&|row| Some(row.median())),
+                ratio(&Row::processor),
             );
+        }
+        for note in &self.notes {
+            // As above.
+            let _ = write!(text, "\n{note}\n");
         }
         text
     }
@@ -130,10 +162,20 @@ mod tests {
 
     #[test]
     fn ratios_are_to_the_median_of_mica() {
-        let row = |tool, values: &[f64]| Row { workload: "w", tool, unit: "s", values: values.to_vec() };
-        let table = Table { rows: vec![row("mica", &[0.3, 0.01, 0.02]), row("BuildKit", &[0.1])] };
+        let row = |tool, values: &[f64]| {
+            let costs = values.iter().map(|&value| Cost { value, processor: Some(value / 2.0) }).collect();
+            Row { workload: "w", tool, unit: "s", costs }
+        };
+        let rows = vec![row("mica", &[0.3, 0.01, 0.02]), row("BuildKit", &[0.1])];
+        let table = Table { rows, notes: Vec::new() };
         let text = table.text();
-        assert!(text.contains("| w | mica | 20.0 ms | 10.0 ms to 300.0 ms | 1 |"), "{text}");
-        assert!(text.contains("| w | BuildKit | 100.0 ms | 100.0 ms to 100.0 ms | 5.0 |"), "{text}");
+        assert!(
+            text.contains("| w | mica | 20.0 ms | 10.0 ms to 300.0 ms | 3 | 55.0 ms | 1 | 1 |"),
+            "{text}"
+        );
+        assert!(
+            text.contains("| w | BuildKit | 100.0 ms | 100.0 ms to 100.0 ms | 1 | 50.0 ms | 5.0 | 0.9 |"),
+            "{text}"
+        );
     }
 }

@@ -4,15 +4,25 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::bench::measure::{high_water_mib, peak_mib, seconds};
+use crate::bench::measure::{Cost, high_water_mib, peak_mib, seconds};
 use crate::run::{Outcome, command, find, is_root, must, write};
 
 /// One build.
 pub(crate) struct Build<'a> {
     pub(crate) context: &'a Path,
     pub(crate) cache: bool,
+    pub(crate) output: Output,
+}
+
+/// What becomes of the result.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Output {
+    /// It stays where the tool keeps results: mica's and Buildah's are images, BuildKit's is a cache entry.
+    Cached,
+    /// An image in the tool's own store.
+    Image,
     /// An OCI archive is written too; mica is given these options with it, peers write theirs.
-    pub(crate) archive: Option<&'static str>,
+    Archive(&'static str),
 }
 
 /// A tool and its state.
@@ -150,26 +160,32 @@ impl Tool {
     }
 
     /// Seconds of a build.
-    pub(crate) fn build(&self, build: &Build<'_>) -> Outcome<f64> {
-        seconds(self.build_commands(build), &self.log())
+    pub(crate) fn build(&self, build: &Build<'_>) -> Outcome<Cost> {
+        seconds(self.build_commands(build), self.daemon(), &self.log())
+    }
+
+    /// The process that does the work for the commands.
+    fn daemon(&self) -> Option<u32> {
+        let Kind::BuildKit { running, .. } = &self.kind else { return None };
+        running.as_ref().map(Child::id)
     }
 
     /// The most memory a build needs in one process, in MiB; with BuildKit that is the daemon.
-    pub(crate) fn build_memory(&self, build: &Build<'_>) -> Outcome<f64> {
+    pub(crate) fn build_memory(&self, build: &Build<'_>) -> Outcome<Cost> {
         let client = peak_mib(self.build_commands(build), &self.log())?;
-        let Kind::BuildKit { running: Some(daemon), .. } = &self.kind else { return Ok(client) };
-        Ok(client.max(high_water_mib(daemon.id()).unwrap_or(0.0)))
+        let daemon = self.daemon().and_then(high_water_mib).unwrap_or(0.0);
+        Ok(Cost { value: client.max(daemon), processor: None })
     }
 
     /// Seconds of `true` in a container of the image that was built.
-    pub(crate) fn run_true(&self) -> Outcome<f64> {
+    pub(crate) fn run_true(&self) -> Outcome<Cost> {
         let arguments = ["run", "--rm", "--network", "host", "bench", "true"];
         let command = match &self.kind {
             Kind::Mica { binary } => self.mica(binary, &arguments),
             Kind::Podman { binary } => self.containers(binary, &arguments),
             Kind::BuildKit { .. } | Kind::Buildah { .. } => return Err("it does not run images".into()),
         };
-        seconds(vec![command], &self.log())
+        seconds(vec![command], None, &self.log())
     }
 
     fn build_commands(&self, build: &Build<'_>) -> Vec<Command> {
@@ -182,8 +198,9 @@ impl Tool {
             Kind::Mica { binary } => {
                 arguments.extend(["--network", "host", "--progress", "plain", "--tag", "bench"]);
                 arguments.extend((!build.cache).then_some("--no-cache"));
-                let output = format!("{output}{}", build.archive.unwrap_or_default());
-                if build.archive.is_some() {
+                let options = if let Output::Archive(options) = build.output { options } else { "" };
+                let output = format!("{output}{options}");
+                if matches!(build.output, Output::Archive(_)) {
                     arguments.extend(["--output", &output]);
                 }
                 arguments.push(&context);
@@ -194,8 +211,10 @@ impl Tool {
                 arguments.extend(["--progress", "plain", "--frontend", "dockerfile.v0"]);
                 arguments.extend(["--local", &local, "--local", &dockerfile]);
                 arguments.extend((!build.cache).then_some("--no-cache"));
-                if build.archive.is_some() {
-                    arguments.extend(["--output", &output]);
+                match build.output {
+                    Output::Cached => {}
+                    Output::Image => arguments.extend(["--output", "type=image,name=bench"]),
+                    Output::Archive(_) => arguments.extend(["--output", &output]),
                 }
                 let mut command = Command::new(client);
                 command.args(["--addr", &address(&self.root())]).args(arguments);
@@ -206,7 +225,7 @@ impl Tool {
                 arguments.extend((!build.cache).then_some("--no-cache"));
                 arguments.push(&context);
                 let mut commands = vec![self.containers(binary, &arguments)];
-                if build.archive.is_some() {
+                if matches!(build.output, Output::Archive(_)) {
                     let archive = format!("oci-archive:{archive}");
                     commands.push(self.containers(binary, &["push", "bench", &archive]));
                 }

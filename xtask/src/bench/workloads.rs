@@ -3,7 +3,8 @@
 use std::io::{Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-use crate::bench::tools::{Build, Tool};
+use crate::bench::measure::Cost;
+use crate::bench::tools::{Build, Output, Tool};
 use crate::run::{Outcome, debian_tar, find, write};
 
 /// One thing people wait for.
@@ -29,6 +30,7 @@ enum Kind {
     Change {
         /// How many.
         files: usize,
+        output: Output,
     },
     /// Eight stages that only compute.
     Parallel,
@@ -37,10 +39,13 @@ enum Kind {
     /// The memory that a context of one 2 GB file needs.
     Memory,
     /// The memory that an archive of one 2 GB layer needs.
-    ExportMemory,
+    ExportMemory {
+        /// What mica is asked for besides.
+        options: &'static str,
+    },
 }
 
-pub(crate) const WORKLOADS: [Workload; 10] = [
+pub(crate) const WORKLOADS: [Workload; 12] = [
     Workload {
         name: "noop500",
         title: "rebuild, nothing changed: 500 files, 10 steps",
@@ -62,17 +67,23 @@ pub(crate) const WORKLOADS: [Workload; 10] = [
     },
     Workload {
         name: "zstdexport",
-        title: "the same, mica with zstd",
+        title: "the same, mica with zstd, the others with gzip",
         rounds: 3,
         kind: Kind::Export { options: ",compression=zstd" },
     },
     Workload {
         name: "change20k",
-        title: "rebuild, one of 20 000 files changed",
-        rounds: 5,
-        kind: Kind::Change { files: 20_000 },
+        title: "rebuild, one of 20 000 files changed; an image",
+        rounds: 9,
+        kind: Kind::Change { files: 20_000, output: Output::Image },
     },
-    Workload { name: "parallel8", title: "8 stages that compute, no cache", rounds: 2, kind: Kind::Parallel },
+    Workload {
+        name: "change20k-cached",
+        title: "rebuild, one of 20 000 files changed; BuildKit exports nothing",
+        rounds: 9,
+        kind: Kind::Change { files: 20_000, output: Output::Cached },
+    },
+    Workload { name: "parallel8", title: "8 stages that compute, no cache", rounds: 3, kind: Kind::Parallel },
     Workload { name: "run-true", title: "run --rm IMAGE true", rounds: 15, kind: Kind::RunTrue },
     Workload {
         name: "rss2g",
@@ -82,15 +93,26 @@ pub(crate) const WORKLOADS: [Workload; 10] = [
     },
     Workload {
         name: "rssexport",
-        title: "peak memory: a 2 GB layer to an OCI archive",
+        title: "peak memory: a 2 GB layer to an OCI archive, gzip",
         rounds: 1,
-        kind: Kind::ExportMemory,
+        kind: Kind::ExportMemory { options: "" },
+    },
+    Workload {
+        name: "rssexport-zstd",
+        title: "peak memory: a 2 GB layer to an OCI archive, mica with zstd",
+        rounds: 1,
+        kind: Kind::ExportMemory { options: ",compression=zstd" },
     },
 ];
 
 impl Workload {
     pub(crate) fn unit(&self) -> &'static str {
-        if matches!(self.kind, Kind::Memory | Kind::ExportMemory) { "MiB" } else { "s" }
+        if matches!(self.kind, Kind::Memory | Kind::ExportMemory { .. }) { "MiB" } else { "s" }
+    }
+
+    /// Whether it shows how well processors are used.
+    pub(crate) fn is_parallel(&self) -> bool {
+        matches!(self.kind, Kind::Parallel)
     }
 
     /// Whether a tool can do it at all.
@@ -102,7 +124,7 @@ impl Workload {
     pub(crate) fn prepare(&self, folder: &Path) -> Outcome<PathBuf> {
         let context = folder.join("contexts").join(self.name);
         let dockerfile = match self.kind {
-            Kind::NoOp { files } | Kind::Change { files } => {
+            Kind::NoOp { files } | Kind::Change { files, .. } => {
                 for number in 0..files {
                     let path = format!("src/{}/{}/{number}.txt", number % 20, number % 100);
                     write(&context.join(path), format!("file {number}\n").repeat(20))?;
@@ -143,7 +165,7 @@ impl Workload {
                 busybox(&context, "true")?;
                 "FROM scratch\nCOPY true /bin/true\nENV PATH=/bin\n".to_owned()
             }
-            Kind::Memory | Kind::ExportMemory => {
+            Kind::Memory | Kind::ExportMemory { .. } => {
                 write(&context.join("large"), "")?;
                 large_file(&context.join("large")).map_err(|error| format!("the 2 GB file: {error}"))?;
                 "FROM scratch\nCOPY large /large\n".to_owned()
@@ -163,41 +185,43 @@ impl Workload {
                 tool.build(&cached(context)).map(drop)
             }
             Kind::Run | Kind::RunTrue => tool.build(&cached(context)).map(drop),
-            Kind::Export { .. } | Kind::Parallel | Kind::Memory | Kind::ExportMemory => Ok(()),
+            Kind::Export { .. } | Kind::Parallel | Kind::Memory | Kind::ExportMemory { .. } => Ok(()),
         }
     }
 
     /// One round.
-    pub(crate) fn measure(&self, tool: &mut Tool, context: &Path) -> Outcome<f64> {
+    pub(crate) fn measure(&self, tool: &mut Tool, context: &Path) -> Outcome<Cost> {
         match self.kind {
             Kind::NoOp { .. } => tool.build(&cached(context)),
-            Kind::Run | Kind::Parallel => tool.build(&Build { context, cache: false, archive: None }),
+            Kind::Run | Kind::Parallel => {
+                tool.build(&Build { context, cache: false, output: Output::Cached })
+            }
             Kind::Export { options } => {
                 tool.renew()?;
                 tool.build(&cached(context))?;
-                tool.build(&Build { context, cache: true, archive: Some(options) })
+                tool.build(&Build { context, cache: true, output: Output::Archive(options) })
             }
-            Kind::Change { .. } => {
+            Kind::Change { output, .. } => {
                 let now = std::time::SystemTime::now();
                 write(&context.join("src/0/0/0.txt"), format!("{now:?}\n"))?;
-                tool.build(&cached(context))
+                tool.build(&Build { context, cache: true, output })
             }
             Kind::RunTrue => tool.run_true(),
             Kind::Memory => {
                 tool.renew()?;
                 tool.build_memory(&cached(context))
             }
-            Kind::ExportMemory => {
+            Kind::ExportMemory { options } => {
                 tool.renew()?;
                 tool.build(&cached(context))?;
-                tool.build_memory(&Build { context, cache: true, archive: Some("") })
+                tool.build_memory(&Build { context, cache: true, output: Output::Archive(options) })
             }
         }
     }
 }
 
 fn cached(context: &Path) -> Build<'_> {
-    Build { context, cache: true, archive: None }
+    Build { context, cache: true, output: Output::Cached }
 }
 
 fn copy(from: &Path, to: &Path) -> Outcome {

@@ -14,7 +14,7 @@ struct Pair {
     view: View,
 }
 
-const LEDGER: DiffOptions<'static> = DiffOptions { owners: OwnerPolicy::Exact, cancel: NEVER };
+const LEDGER: DiffOptions<'static> = DiffOptions { owners: OwnerPolicy::Exact, cancel: NEVER, shared: None };
 
 impl Pair {
     fn new() -> Self {
@@ -172,7 +172,7 @@ fn without_owners_on_disk_the_parent_and_the_ledger_know() {
     let view = View::stack([Arc::new(Table::from_entries(entries).unwrap())]);
     std::fs::write(pair.lower("etc/new"), "").unwrap();
     let whole = Root::open(&pair.lower("")).unwrap();
-    let options = DiffOptions { owners: OwnerPolicy::Ledger, cancel: NEVER };
+    let options = DiffOptions { owners: OwnerPolicy::Ledger, ..LEDGER };
     let ledger = OwnerLedger::from([(b"etc/conf/x".to_vec(), (5, 6))]);
     let found = diff_views(&view, &whole, &ledger, &options).unwrap();
     assert_eq!(shown(&found), ["etc", "etc/conf", "etc/conf/x", "etc/new"]);
@@ -187,4 +187,28 @@ fn cancelling_stops() {
     let options = DiffOptions { cancel: &|| true, ..LEDGER };
     let result = diff_views(&pair.view, &whole, &OwnerLedger::new(), &options);
     assert!(matches!(result, Err(DiffError::Cancelled)));
+}
+
+#[test]
+fn a_file_shared_with_another_layer_is_what_that_layer_says() {
+    let pair = Pair::new();
+    std::fs::create_dir(pair.upper("new")).unwrap();
+    std::fs::write(pair.upper("new/f"), "f").unwrap();
+    std::fs::hard_link(pair.upper("new/f"), pair.top.path().join("elsewhere")).unwrap();
+    std::fs::write(pair.upper("new/alone"), "a").unwrap();
+    let digest = Some(ContentDigest::of(b"f"));
+    let entry = |path: &str| Entry::new(path, Kind::File { size: 1, digest }, 0o4711);
+    let shared = ["new/f", "new/alone"].map(|path| (path.as_bytes().to_vec(), entry(path)));
+    let shared = SharedFiles::from(shared);
+    let upper = Root::open(&pair.upper("")).unwrap();
+    let options = DiffOptions { shared: Some(&shared), ..LEDGER };
+    let found = diff_upper(&upper, &pair.view, &OwnerLedger::new(), &options).unwrap();
+    assert_eq!(found.table.get(b"new/f"), Some(&entry("new/f")));
+    // One name only: it was replaced since.
+    let alone = found.table.get(b"new/alone").unwrap();
+    assert_eq!((&alone.kind, alone.mode == 0o4711), (&Kind::File { size: 1, digest: None }, false));
+    finalize(found.table.clone(), &upper, NEVER).unwrap();
+    std::fs::write(pair.upper("new/f"), "x").unwrap();
+    let error = finalize(found.table, &upper, NEVER).unwrap_err();
+    assert!(matches!(&error, crate::WriteError::Damaged(path) if path.contains("new/f")), "{error}");
 }

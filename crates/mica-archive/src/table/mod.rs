@@ -144,10 +144,13 @@ impl Table {
     }
 
     /// Sets the digests of files in place; keys cannot change, so the table stays valid.
-    pub(crate) fn set_digest(&mut self, index: usize, digest: crate::ContentDigest) {
-        if let Some(Entry { kind: Kind::File { digest: slot, .. }, .. }) = self.entries.get_mut(index) {
-            *slot = Some(digest);
+    pub(crate) fn set_digest(&mut self, index: usize, digest: crate::ContentDigest) -> Result<(), String> {
+        if let Some(Entry { path, kind: Kind::File { digest: slot, .. }, .. }) = self.entries.get_mut(index)
+            && *slot.get_or_insert(digest) != digest
+        {
+            return Err(path::show(path));
         }
+        Ok(())
     }
 
     /// Index of the entry at `path`.

@@ -66,6 +66,9 @@ pub enum WriteError {
         /// Bytes found.
         actual: u64,
     },
+    /// A file has not the bytes that the table says.
+    #[error("the content of {0:?} is not what the layer table says")]
+    Damaged(String),
     /// The receiver of the tar failed.
     #[error("cannot write the layer")]
     Output(#[source] io::Error),

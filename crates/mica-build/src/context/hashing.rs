@@ -44,7 +44,7 @@ pub(super) fn digests(context: &LocalContext, files: &[Vec<u8>]) -> Result<Vec<C
 fn from_cache(context: &LocalContext, path: &[u8]) -> Result<Option<ContentDigest>, TreeError> {
     let item = context.find(path).map_err(TreeError::io("read", path))?;
     Ok(match item.map(|item| &item.kind) {
-        Some(ItemKind::File { digest }) => *digest,
+        Some(ItemKind::File { digest, .. }) => *digest,
         _ => None,
     })
 }

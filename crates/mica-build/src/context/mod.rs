@@ -135,10 +135,10 @@ impl LocalContext {
 
     /// An entry as the tree shows it.
     fn node(item: &Item) -> Node<'_> {
-        let mut digest = None;
+        let (mut digest, mut file_names) = (None, None);
         let kind = match &item.kind {
-            ItemKind::File { digest: remembered } => {
-                digest = *remembered;
+            ItemKind::File { digest: remembered, names } => {
+                (digest, file_names) = (*remembered, Some(*names));
                 NodeKind::File { size_bytes: item.identity.size_bytes }
             }
             ItemKind::Directory { .. } => NodeKind::Directory,
@@ -149,7 +149,8 @@ impl LocalContext {
         };
         let xattrs = Some(&item.xattrs);
         let (uid, gid) = item.owner;
-        Node { kind, mode: item.mode, uid, gid, mtime: item.identity.mtime, xattrs, digest }
+        let (mode, mtime) = (item.mode, item.identity.mtime);
+        Node { kind, mode, uid, gid, mtime, xattrs, digest, names: file_names }
     }
 
     /// Finds an entry; `None` for what is missing, excluded or below something that is no directory.
@@ -223,6 +224,7 @@ impl Tree for LocalContext {
                 mtime,
                 xattrs: None,
                 digest: None,
+                names: None,
             }));
         }
         Ok(self.find(path).map_err(TreeError::io("read", path))?.map(Self::node))

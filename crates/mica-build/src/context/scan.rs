@@ -46,6 +46,8 @@ pub(super) enum ItemKind {
     File {
         /// What the stat cache has for its identity.
         digest: Option<ContentDigest>,
+        /// How many names it has.
+        names: u32,
     },
     Directory {
         listing: Box<Directory>,
@@ -166,7 +168,7 @@ impl Scanner {
         let identity = Identity::of_statx(&stat);
         let mut xattrs = BTreeMap::new();
         let may_have_xattrs = match &mut kind {
-            ItemKind::File { digest } => {
+            ItemKind::File { digest, .. } => {
                 let remembered = self.cache().get(&identity);
                 *digest = remembered.map(|record| record.digest);
                 remembered.is_none_or(|record| record.has_xattrs)
@@ -197,7 +199,7 @@ fn kind(parent: BorrowedFd<'_>, name: &CStr, stat: &Statx, excluded: bool) -> io
     }
     let (major, minor) = (stat.stx_rdev_major, stat.stx_rdev_minor);
     Ok(match file_type {
-        FileType::RegularFile => Some(ItemKind::File { digest: None }),
+        FileType::RegularFile => Some(ItemKind::File { digest: None, names: stat.stx_nlink }),
         FileType::Directory => Some(ItemKind::Directory { listing: Box::default(), excluded }),
         FileType::Symlink => match rustix::fs::readlinkat(parent, name, Vec::new()) {
             Ok(target) => Some(ItemKind::Symlink { target: target.into_bytes().into() }),

@@ -52,7 +52,7 @@ pub(super) fn copy_to(
         created_seconds: files.epoch.unwrap_or(0),
     };
     let op = FileOp { base: Input::Scratch, actions: vec![FileAction::Copy(everything)] };
-    let options = FileOptions { single_id: workshop.is_single_id(), cancel };
+    let options = FileOptions::new(workshop.is_single_id(), cancel);
     fileop::run(&op, &destination, &|_| SourceTree::snapshot(&view, mounted.root()), &options)
         .map(|_| ())
         .map_err(|error| Error::from_fault(&error))

@@ -11,6 +11,7 @@ use rustix::fs::FileType;
 
 use super::bytes::ByteCopier;
 use super::destination::{Attributes, Destination, Ids, file_type};
+use super::kin::{Kin, OpenKin};
 use super::mode::{Change, Kind};
 use super::unpack::{self, Unpacked};
 use super::{FileOpError, SourceTree, seconds, shown};
@@ -22,6 +23,7 @@ pub(super) struct Job<'a> {
     pub(super) action: &'a CopyAction,
     pub(super) source: SourceTree<'a>,
     pub(super) owner: Option<Ids>,
+    pub(super) kin: Option<&'a Kin>,
     pub(super) cancel: &'a Cancel,
 }
 
@@ -35,6 +37,7 @@ pub(super) fn run(job: &Job<'_>, writer: &mut Destination<'_>) -> Result<Vec<Vec
         change: &change,
         writer,
         bytes: ByteCopier::new(job.cancel),
+        kin: job.kin.map(Kin::open),
         links: HashMap::new(),
         parents: Vec::new(),
         changed: Vec::new(),
@@ -81,6 +84,7 @@ struct Copier<'a, 'd> {
     change: &'a Change,
     writer: &'a mut Destination<'d>,
     bytes: ByteCopier<'a>,
+    kin: Option<OpenKin<'a>>,
     /// Where the first name of a hard-linked source file was copied to.
     links: HashMap<(u64, u64), Vec<u8>>,
     parents: Vec<Parent>,
@@ -205,6 +209,9 @@ impl Copier<'_, '_> {
     }
 
     fn file(&mut self, source: &[u8], node: Node<'_>, target: &[u8]) -> Result<(), FileOpError> {
+        if node.names == Some(1) && self.share(source, &node, target)? {
+            return Ok(());
+        }
         let failed = |action| move |error| FileOpError::Tree(TreeError::io(action, source)(error));
         let Some(files) = self.job.source.files else { return Ok(()) };
         let from = files.open_file_nofollow(source).map_err(failed("open"))?;
@@ -212,13 +219,16 @@ impl Copier<'_, '_> {
         if stat.st_nlink > 1 {
             let inode = (stat.st_dev, stat.st_ino);
             if let Some(first) = self.links.get(&inode) {
-                self.writer.replace(target, "link", |root| root.hard_link(first, target))?;
+                self.writer.hard_link(first, target)?;
                 self.writer.own_name(target, self.ids(&node));
                 return Ok(());
             }
             self.links.insert(inode, target.to_vec());
+        } else if node.names.is_none() && self.share(source, &node, target)? {
+            return Ok(());
         }
-        let to = self.writer.create_file(target)?;
+        let attributes = self.attributes(&node);
+        let to = self.writer.create_file(target, attributes.mode.unwrap_or(0o600))?;
         let expected = self.job.source.tree.expectation(source);
         let copied = match expected {
             Some(Expectation::Digest(digest)) => {
@@ -234,8 +244,22 @@ impl Copier<'_, '_> {
             _ => FileOpError::io("copy", target)(error),
         })?;
         self.note(source, unchanged);
-        let attributes = self.attributes(&node);
         self.writer.dress_file(target, &to, &attributes)
+    }
+
+    /// Shares a file with the earlier result, if it is the same there; `node` must be the only name of it.
+    fn share(&mut self, source: &[u8], node: &Node<'_>, target: &[u8]) -> Result<bool, FileOpError> {
+        let attributes = self.attributes(node);
+        let Some(kin) = &mut self.kin else { return Ok(false) };
+        let Some(file) = kin.file(target, &attributes) else { return Ok(false) };
+        let mica_archive::Kind::File { digest: Some(digest), .. } = file.kind else { return Ok(false) };
+        let actual = match node.digest {
+            Some(actual) => Some(actual),
+            // Known since the key was made.
+            None => self.job.source.tree.digests(&[source.to_vec()])?.pop(),
+        };
+        let is_same = actual == Some(digest);
+        Ok(is_same && self.writer.share(target, file, &mut kin.directories))
     }
 
     fn note(&mut self, source: &[u8], unchanged: bool) {

@@ -5,15 +5,18 @@
 //!    followed inside the root, then no further (security.md row 37). The [`Root`] enforces it once more.
 //! 2. Writing into a directory changes its time. The time it is to have is noted, and set when the action is over:
 //!    the source's for a copied directory, the action's own for one that was only written into. The root keeps its own.
+//! 3. What may be written past the mount is ([`Beneath`]).
 
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 
-use mica_archive::{OwnerLedger, OwnerPolicy, Timestamp, path};
+use mica_archive::{Directories, Entry, OwnerLedger, OwnerPolicy, SharedFiles, Timestamp, path};
 use mica_sys::root::Root;
 use rustix::fs::{FileType, Gid, Mode, Stat, Timespec, Timestamps, Uid};
+use rustix::io::Errno;
 
+use super::beneath::Beneath;
 use super::{FileOpError, shown};
 use crate::select::components;
 
@@ -39,9 +42,9 @@ pub(super) struct Attributes<'a> {
 /// A root being written.
 pub(super) struct Destination<'a> {
     root: &'a Root,
+    beneath: Option<Beneath<'a>>,
     owners: OwnerPolicy,
-    ledger: OwnerLedger,
-    skipped_devices: u64,
+    written: Written,
     root_mtime: Timestamp,
     /// Times that directories get when the action is over.
     times: BTreeMap<Vec<u8>, Timestamp>,
@@ -51,14 +54,26 @@ pub(super) struct Destination<'a> {
     parent_ids: Ids,
 }
 
+/// What was written, as far as the disk does not tell.
+#[derive(Debug, Default)]
+pub(super) struct Written {
+    pub(super) ledger: OwnerLedger,
+    pub(super) skipped_devices: u64,
+    pub(super) shared: SharedFiles,
+}
+
 impl<'a> Destination<'a> {
-    pub(super) fn new(root: &'a Root, owners: OwnerPolicy) -> Result<Self, FileOpError> {
+    pub(super) fn new(
+        root: &'a Root,
+        beneath: Option<&'a Root>,
+        owners: OwnerPolicy,
+    ) -> Result<Self, FileOpError> {
         let stat = root.stat(b"").map_err(FileOpError::io("stat", b""))?;
         Ok(Self {
             root,
+            beneath: beneath.map(Beneath::new),
             owners,
-            ledger: OwnerLedger::new(),
-            skipped_devices: 0,
+            written: Written::default(),
             root_mtime: crate::context::Identity::of(&stat).mtime,
             times: BTreeMap::new(),
             created: Timestamp::default(),
@@ -67,9 +82,15 @@ impl<'a> Destination<'a> {
         })
     }
 
-    /// The root itself.
-    pub(super) fn root(&self) -> &'a Root {
+    /// The root itself, for somebody who writes anything anywhere: from now on everything goes through the mount.
+    pub(super) fn open_to_others(&mut self) -> &'a Root {
+        self.beneath = None;
         self.root
+    }
+
+    /// Where to write a path.
+    fn at(&self, path: &[u8]) -> &'a Root {
+        self.beneath.as_ref().and_then(|beneath| beneath.root_for(path)).unwrap_or(self.root)
     }
 
     /// Where owners are kept.
@@ -80,12 +101,12 @@ impl<'a> Destination<'a> {
     /// Takes over owners of paths below a directory.
     pub(super) fn record(&mut self, directory: &[u8], owners: OwnerLedger) {
         let below = owners.into_iter().map(|(path, owner)| (path::join(directory, &path), owner));
-        self.ledger.extend(below);
+        self.written.ledger.extend(below);
     }
 
     /// Counts devices that were left out.
     pub(super) fn skip_devices(&mut self, count: u64) {
-        self.skipped_devices += count;
+        self.written.skipped_devices += count;
     }
 
     /// Starts an action: what directories made on the way will get (C6).
@@ -98,7 +119,7 @@ impl<'a> Destination<'a> {
     /// Ends an action: sets the times of directories.
     pub(super) fn settle(&mut self) -> Result<(), FileOpError> {
         for (directory, time) in std::mem::take(&mut self.times) {
-            match self.root.set_times(&directory, time) {
+            match self.at(&directory).set_times(&directory, time) {
                 // An archive has put something else in its place.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 other => other.map_err(FileOpError::io("utime", &directory))?,
@@ -108,9 +129,9 @@ impl<'a> Destination<'a> {
     }
 
     /// Ends the operation; returns what is not on the disk.
-    pub(super) fn finish(self) -> Result<(OwnerLedger, u64), FileOpError> {
+    pub(super) fn finish(self) -> Result<Written, FileOpError> {
         self.root.set_times(b"", self.root_mtime).map_err(FileOpError::io("utime", b""))?;
-        Ok((self.ledger, self.skipped_devices))
+        Ok(self.written)
     }
 
     /// Follows the links of a path inside the root; what is missing is kept as written.
@@ -131,7 +152,8 @@ impl<'a> Destination<'a> {
                         let error = rustix::io::Errno::LOOP.into();
                         return Err(FileOpError::Io { action: "lstat", path: shown(path), error });
                     }
-                    let target = self.root.read_link(&next).map_err(FileOpError::io("readlink", &next))?;
+                    let target =
+                        self.at(&next).read_link(&next).map_err(FileOpError::io("readlink", &next))?;
                     if target.starts_with(b"/") {
                         real.clear();
                     }
@@ -145,7 +167,7 @@ impl<'a> Destination<'a> {
 
     /// Returns what is at a resolved path.
     pub(super) fn lstat(&self, path: &[u8]) -> Result<Option<Stat>, FileOpError> {
-        match self.root.lstat(path) {
+        match self.at(path).lstat(path) {
             Ok(stat) => Ok(Some(stat)),
             Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
                 Ok(None)
@@ -176,7 +198,10 @@ impl<'a> Destination<'a> {
 
     /// Makes one directory; its parent exists.
     pub(super) fn make_directory(&mut self, path: &[u8], mode: u32) -> Result<(), FileOpError> {
-        self.root.create_dir(path, mode).map_err(FileOpError::io("mkdir", path))?;
+        self.at(path).create_dir(path, mode).map_err(FileOpError::io("mkdir", path))?;
+        if let Some(beneath) = &mut self.beneath {
+            beneath.note(path);
+        }
         self.touch_parent(path);
         self.set_directory_time(path, self.created);
         Ok(())
@@ -207,7 +232,10 @@ impl<'a> Destination<'a> {
             Some(stat) if file_type(&stat) == FileType::Directory => {
                 Err(FileOpError::IsADirectory(shown(path)))
             }
-            Some(_) => self.root.remove(path).map_err(FileOpError::io("remove", path)),
+            Some(_) => {
+                self.written.shared.remove(path);
+                self.at(path).remove(path).map_err(FileOpError::io("remove", path))
+            }
         }
     }
 
@@ -218,11 +246,12 @@ impl<'a> Destination<'a> {
         action: &'static str,
         make: impl Fn(&Root) -> io::Result<T>,
     ) -> Result<T, FileOpError> {
-        let made = match make(self.root) {
+        let root = self.at(path);
+        let made = match make(root) {
             // Most paths are free, so looking first would be a wasted call per file.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 self.clear(path)?;
-                make(self.root)
+                make(root)
             }
             other => other,
         };
@@ -230,9 +259,40 @@ impl<'a> Destination<'a> {
         made.map_err(FileOpError::io(action, path))
     }
 
-    /// Makes an empty file; nobody else can open it yet.
-    pub(super) fn create_file(&mut self, path: &[u8]) -> Result<File, FileOpError> {
+    /// Makes an empty file. Its mode is to be set; it may have got it already.
+    pub(super) fn create_file(&mut self, path: &[u8], mode: u32) -> Result<File, FileOpError> {
+        if let Some(beneath) = self.beneath.as_mut().filter(|beneath| beneath.covers(path))
+            && let Ok(file) = beneath.create_file(path, mode)
+        {
+            self.touch_parent(path);
+            return Ok(file);
+        }
         self.replace(path, "open", |root| root.create_file(path, 0o600))
+    }
+
+    /// Makes a file a hard link to the one at this path of another layer; says whether that was possible.
+    pub(super) fn share(&mut self, path: &[u8], file: &Entry, layer: &mut Directories<'_>) -> bool {
+        let Some(beneath) = self.beneath.as_mut().filter(|beneath| beneath.covers(path)) else {
+            return false;
+        };
+        // Something is in the way, the layer was collected, the file has too many names: a copy does as well.
+        if beneath.link(layer, path).is_err() {
+            return false;
+        }
+        self.touch_parent(path);
+        self.own_name(path, Ids { uid: file.uid, gid: file.gid });
+        self.written.shared.insert(path.to_vec(), file.clone());
+        true
+    }
+
+    /// Gives a file that is there one more name.
+    pub(super) fn hard_link(&mut self, existing: &[u8], path: &[u8]) -> Result<(), FileOpError> {
+        let root = self.at(existing);
+        if std::ptr::eq(root, self.at(path)) {
+            return self.replace(path, "link", |root| root.hard_link(existing, path));
+        }
+        let mounted = self.root;
+        self.replace(path, "link", |_| mounted.hard_link(existing, path))
     }
 
     /// Makes a device node, or counts it if this process may not.
@@ -245,7 +305,7 @@ impl<'a> Destination<'a> {
         let made = self.replace(path, "mknod", |root| root.mknod(path, kind, 0o600, major, minor));
         match made {
             Err(FileOpError::Io { error, .. }) if error.kind() == io::ErrorKind::PermissionDenied => {
-                self.skipped_devices += 1;
+                self.written.skipped_devices += 1;
                 Ok(false)
             }
             other => other.map(|()| true),
@@ -276,21 +336,21 @@ impl<'a> Destination<'a> {
 
     /// Sets the time of something that is no directory.
     pub(super) fn set_time(&mut self, path: &[u8], time: Timestamp) -> Result<(), FileOpError> {
-        self.root.set_times(path, time).map_err(FileOpError::io("utime", path))
+        self.at(path).set_times(path, time).map_err(FileOpError::io("utime", path))
     }
 
     pub(super) fn set_mode(&mut self, path: &[u8], mode: u32) -> Result<(), FileOpError> {
-        self.root.set_mode(path, mode).map_err(FileOpError::io("chmod", path))
+        self.at(path).set_mode(path, mode).map_err(FileOpError::io("chmod", path))
     }
 
     /// Sets the owner of something, on the disk or in the ledger.
     pub(super) fn own(&mut self, path: &[u8], ids: Ids) -> Result<(), FileOpError> {
         match self.owners {
             OwnerPolicy::Exact => {
-                self.root.set_owner(path, ids.uid, ids.gid).map_err(FileOpError::io("chown", path))
+                self.at(path).set_owner(path, ids.uid, ids.gid).map_err(FileOpError::io("chown", path))
             }
             OwnerPolicy::Ledger => {
-                self.ledger.insert(path.to_vec(), (ids.uid, ids.gid));
+                self.written.ledger.insert(path.to_vec(), (ids.uid, ids.gid));
                 Ok(())
             }
         }
@@ -299,7 +359,7 @@ impl<'a> Destination<'a> {
     /// Notes the owner of one more name of a file that has its owner: `chown` would clear its capabilities.
     pub(super) fn own_name(&mut self, path: &[u8], ids: Ids) {
         if self.owners == OwnerPolicy::Ledger {
-            self.ledger.insert(path.to_vec(), (ids.uid, ids.gid));
+            self.written.ledger.insert(path.to_vec(), (ids.uid, ids.gid));
         }
     }
 
@@ -311,7 +371,7 @@ impl<'a> Destination<'a> {
         }
         for (name, value) in attributes.xattrs.into_iter().flatten() {
             // Kept where possible (C7): the file system, or our privileges, may not allow this one.
-            let _ = self.root.set_xattr(path, name, value);
+            let _ = self.at(path).set_xattr(path, name, value);
         }
         Ok(())
     }
@@ -324,14 +384,20 @@ impl<'a> Destination<'a> {
         attributes: &Attributes<'_>,
     ) -> Result<(), FileOpError> {
         let Ids { uid, gid } = attributes.ids;
+        let failed = |action| move |error: Errno| FileOpError::io(action, path)(error.into());
+        let now = rustix::fs::fstat(file).map_err(failed("stat"))?;
+        let is_owned = (now.st_uid, now.st_gid) == (uid, gid);
         if self.owners == OwnerPolicy::Ledger || uid == u32::MAX || gid == u32::MAX {
             self.own(path, attributes.ids)?;
-        } else {
+        } else if !is_owned {
             let owned = rustix::fs::fchown(file, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
-            owned.map_err(|error| FileOpError::io("chown", path)(error.into()))?;
+            owned.map_err(failed("chown"))?;
         }
-        let mode = Mode::from_raw_mode(attributes.mode.unwrap_or(0o644));
-        rustix::fs::fchmod(file, mode).map_err(|error| FileOpError::io("chmod", path)(error.into()))?;
+        let mode = attributes.mode.unwrap_or(0o644);
+        // Both calls cost as much as a write, and a new file mostly has what they would set.
+        if !is_owned || now.st_mode & 0o7777 != mode {
+            rustix::fs::fchmod(file, Mode::from_raw_mode(mode)).map_err(failed("chmod"))?;
+        }
         for (name, value) in attributes.xattrs.into_iter().flatten() {
             // As above: kept where possible.
             let _ = rustix::fs::fsetxattr(file, name.as_slice(), value, rustix::fs::XattrFlags::empty());
@@ -339,7 +405,7 @@ impl<'a> Destination<'a> {
         let Timestamp { seconds, nanoseconds } = attributes.mtime;
         let time = Timespec { tv_sec: seconds, tv_nsec: nanoseconds.into() };
         let times = Timestamps { last_access: time, last_modification: time };
-        rustix::fs::futimens(file, &times).map_err(|error| FileOpError::io("utime", path)(error.into()))
+        rustix::fs::futimens(file, &times).map_err(failed("utime"))
     }
 }
 

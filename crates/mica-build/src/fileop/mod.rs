@@ -4,9 +4,11 @@
 //! come from the source's [`Tree`] (which knows owners the disk cannot hold), bytes from its files. Everything written
 //! goes through one [`Destination`], which knows who owns what and which directory times have to be put back.
 
+mod beneath;
 mod bytes;
 mod copy;
 mod destination;
+mod kin;
 mod mode;
 mod owner;
 mod unpack;
@@ -15,15 +17,16 @@ use std::io;
 use std::sync::LazyLock;
 
 use mica_api::{Cancel, Cancelled, Class, Fault};
-use mica_archive::{OwnerLedger, OwnerPolicy, Timestamp, View};
+use mica_archive::{OwnerLedger, OwnerPolicy, SharedFiles, Timestamp, View};
 use mica_solve::{FileAction, FileOp, Input, MakeDirectory, MakeFile};
 use mica_sys::root::Root;
 
 use crate::context::LocalContext;
 use crate::select::{SelectError, Tree, TreeError};
 
-use destination::{Destination, Ids};
+use destination::{Destination, Ids, Written};
 
+pub use kin::Kin;
 pub use mode::{BadMode, SymbolicMode};
 
 /// Files that an action reads.
@@ -64,6 +67,17 @@ pub struct FileOptions<'a> {
     pub single_id: bool,
     /// Asked per file and per buffer.
     pub cancel: &'a Cancel,
+    /// If the destination is a mount that was made for this operation: the directory that it writes to.
+    pub beneath: Option<&'a Root>,
+    /// What an earlier run of the operation made, on the same file system.
+    pub kin: Option<&'a Kin>,
+}
+
+impl<'a> FileOptions<'a> {
+    /// For a destination that is what it seems.
+    pub fn new(single_id: bool, cancel: &'a Cancel) -> Self {
+        Self { single_id, cancel, beneath: None, kin: None }
+    }
 }
 
 /// What an operation did besides writing files.
@@ -75,6 +89,8 @@ pub struct FileOutcome {
     pub skipped_devices: u64,
     /// Source files that changed between key and copy: the result must be re-keyed and never be recorded.
     pub changed_sources: Vec<Vec<u8>>,
+    /// Files that are hard links to files of [`FileOptions::kin`].
+    pub shared: SharedFiles,
 }
 
 /// Why a file operation failed. Messages are those of the reference.
@@ -164,14 +180,14 @@ pub fn run<'a>(
     options: &FileOptions<'_>,
 ) -> Result<FileOutcome, FileOpError> {
     let owners = if options.single_id { OwnerPolicy::Ledger } else { OwnerPolicy::Exact };
-    let mut writer = Destination::new(destination, owners)?;
+    let mut writer = Destination::new(destination, options.beneath, owners)?;
     let mut changed_sources = Vec::new();
     for action in &op.actions {
         match action {
             FileAction::Copy(action) => {
                 let owner = owner::resolve(action.owner.as_ref(), destination, op.base)?;
                 let source = sources(action.from);
-                let job = copy::Job { action, source, owner, cancel: options.cancel };
+                let job = copy::Job { action, source, owner, kin: options.kin, cancel: options.cancel };
                 changed_sources.extend(copy::run(&job, &mut writer)?);
             }
             FileAction::MakeDirectory(action) => {
@@ -185,8 +201,8 @@ pub fn run<'a>(
         }
         writer.settle()?;
     }
-    let (ledger, skipped_devices) = writer.finish()?;
-    Ok(FileOutcome { ledger, skipped_devices, changed_sources })
+    let Written { ledger, skipped_devices, shared } = writer.finish()?;
+    Ok(FileOutcome { ledger, skipped_devices, changed_sources, shared })
 }
 
 /// WORKDIR (I1).
@@ -210,7 +226,7 @@ fn make_file(action: &MakeFile, owner: Option<Ids>, writer: &mut Destination<'_>
     let path =
         writer.place(action.path.as_bytes(), action.name_in_directory.as_deref().map(str::as_bytes))?;
     let mode = mode::Change::parse(action.mode_change.as_ref())?.apply(action.mode, mode::Kind::Other);
-    let file = writer.create_file(&path)?;
+    let file = writer.create_file(&path, mode)?;
     io::Write::write_all(&mut &file, &action.data).map_err(FileOpError::io("write", &path))?;
     writer.own(&path, owner.unwrap_or(Ids { uid: 0, gid: 0 }))?;
     writer.set_mode(&path, mode)?;

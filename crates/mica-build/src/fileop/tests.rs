@@ -20,6 +20,7 @@ struct Case {
     root: tempfile::TempDir,
     owners: OwnerPolicy,
     base: Input,
+    past_the_mount: bool,
 }
 
 impl Case {
@@ -30,6 +31,7 @@ impl Case {
             root: tempfile::tempdir().unwrap(),
             owners: if is_root() { OwnerPolicy::Exact } else { OwnerPolicy::Ledger },
             base: Input::Vertex(0),
+            past_the_mount: true,
         };
         make(case.context.path(), files);
         case
@@ -65,7 +67,9 @@ impl Case {
     ) -> Result<FileOutcome, String> {
         let op = FileOp { base: self.base, actions };
         let root = Root::open(self.root.path()).unwrap();
-        let options = FileOptions { single_id: self.owners == OwnerPolicy::Ledger, cancel };
+        // What a directory "writes to" is itself, so both ways have to give the same.
+        let beneath = self.past_the_mount.then_some(&root);
+        let options = FileOptions { beneath, ..FileOptions::new(self.owners == OwnerPolicy::Ledger, cancel) };
         let source = SourceTree::local(context, "ctx");
         run(&op, &root, &|_| source, &options).map_err(|error| error.to_string())
     }
@@ -593,11 +597,38 @@ fn a_snapshot_gives_the_owners_of_its_table() {
     let root = Root::open(case.root.path()).unwrap();
     let op = FileOp { base: Input::Vertex(0), actions: vec![FileAction::Copy(copy("/", "/x"))] };
     let cancel = Cancel::new();
-    let options = FileOptions { single_id: true, cancel: &cancel };
+    let options = FileOptions::new(true, &cancel);
     let outcome = run(&op, &root, &|_| SourceTree::snapshot(&view, &files), &options).unwrap();
     assert_eq!(outcome.ledger[&b"x/d"[..]], (9, 0));
     assert_eq!(outcome.ledger[&b"x/d/f"[..]], (5, 6));
     assert_eq!((case.mode("/x/d"), case.mode("/x/d/f")), (0o700, 0o640));
     let error = run(&op, &root, &|_| SourceTree::scratch(), &options).map(|_| ());
     assert!(error.is_ok(), "the content of an empty root is nothing");
+}
+
+#[test]
+fn it_does_not_matter_what_is_written_past_the_mount() {
+    let files = &["d/e/f", "d/e/g", "d/link -> e/f", "d/empty/", "top"];
+    let (mut through, past) = (Case::new(files), Case::new(files));
+    through.past_the_mount = false;
+    let shown = |case: &Case| {
+        fs::hard_link(case.from("d/e/f"), case.from("d/twin")).unwrap();
+        fs::set_permissions(case.from("d/e/g"), fs::Permissions::from_mode(0o4711)).unwrap();
+        let twice = CopyAction { mode: Some(ModeChange::Octal(0o640)), ..copy("/top", "/new/d/e/f") };
+        let actions = [copy("/d", "/new/d"), copy("/d", "/new/d/again"), twice];
+        case.run(actions.map(FileAction::Copy).to_vec()).unwrap();
+        let mut found = Vec::new();
+        let mut pending = vec![String::new()];
+        while let Some(directory) = pending.pop() {
+            for name in case.names(&directory) {
+                let path = format!("{directory}/{name}");
+                let stat = fs::symlink_metadata(case.at(&path)).unwrap();
+                found.push(format!("{path} {:o} {} {}", stat.mode(), stat.mtime(), stat.nlink()));
+                pending.extend(stat.is_dir().then_some(path));
+            }
+        }
+        found
+    };
+    assert_eq!(shown(&past), shown(&through));
+    assert_eq!((past.read("/new/d/e/f"), past.mode("/new/d/e/f")), ("top".into(), 0o640));
 }

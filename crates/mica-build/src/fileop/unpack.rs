@@ -56,7 +56,7 @@ fn unpack(
     writer: &mut Destination<'_>,
 ) -> Result<(), FileOpError> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW;
-    let opened = writer.root().open_at(directory, flags, Mode::empty());
+    let opened = writer.open_to_others().open_at(directory, flags, Mode::empty());
     let root = Root::from_fd(opened.map_err(FileOpError::io("open", directory))?);
     let options = ExtractOptions {
         chown: job.owner.map(|ids| (ids.uid, ids.gid)),

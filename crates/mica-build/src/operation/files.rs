@@ -7,9 +7,10 @@ use mica_api::{Class, Error};
 use mica_archive::View;
 use mica_snapshot::Mounted;
 use mica_solve::{FileAction, FileOp, Input, Vertex};
+use mica_sys::root::Root;
 
 use super::{Made, Operations, Stacks};
-use crate::fileop::{self, FileOpError, FileOptions, SourceTree};
+use crate::fileop::{self, FileOpError, FileOptions, Kin, SourceTree};
 use crate::lookup::{input_vertex, local_name};
 
 /// A source that is open: a view to select from and a root to read from.
@@ -32,16 +33,36 @@ impl Operations<'_> {
         let sources = self.sources(vertex, op, stacks)?;
         let parents = self.directories(&stack)?;
         let workspace = self.workspace()?;
-        let active = self.workshop.driver.prepare(&workspace, &parents)?;
-        let options = FileOptions { single_id: self.workshop.is_single_id(), cancel: self.cancel };
+        let mut active = self.workshop.driver.prepare(&workspace, &parents)?;
+        let kin = active.beneath().and_then(|_| self.kin(vertex, op));
+        let options = FileOptions {
+            beneath: active.beneath(),
+            kin: kin.as_ref(),
+            ..FileOptions::new(self.workshop.is_single_id(), self.cancel)
+        };
         let tree = |input: Input| self.tree(&sources, input);
         let outcome = fileop::run(op, active.root(), &tree, &options).map_err(|error| in_step(&error))?;
         for path in &outcome.changed_sources {
             let path = String::from_utf8_lossy(path);
             self.progress.notice(format!("/{path} changed while it was copied: this step is not remembered"));
         }
+        active.set_shared(outcome.shared);
         let made = self.commit(active, workspace, stack, &outcome.ledger)?;
         Ok(Made { is_as_keyed: outcome.changed_sources.is_empty(), ..made })
+    }
+
+    /// What an earlier run of the step made, unless everything is to be made anew.
+    ///
+    /// Only saves time, so whatever is wrong with it is left to those who need it.
+    fn kin(&self, vertex: &Vertex, op: &FileOp) -> Option<Kin> {
+        let unpacks = |action: &FileAction| matches!(action, FileAction::Copy(copy) if copy.unpack);
+        if vertex.ignore_cache || op.actions.iter().any(unpacks) {
+            return None;
+        }
+        let store = &self.workshop.store;
+        let layer = store.latest_layer_of(&vertex.name).ok()??;
+        let files = Root::open(&store.state().layer_fs(layer)).ok()?;
+        Kin::new(store.table(layer).ok()?, files)
     }
 
     /// Opens every distinct input that is copied from.

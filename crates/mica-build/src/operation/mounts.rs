@@ -139,7 +139,7 @@ impl Operations<'_> {
         let mut action = mounted(Input::Vertex(0), source);
         action.destination = "/mounted".to_owned();
         let op = FileOp { base: Input::Scratch, actions: vec![mica_solve::FileAction::Copy(action)] };
-        let options = FileOptions { single_id: self.workshop.is_single_id(), cancel: self.cancel };
+        let options = FileOptions::new(self.workshop.is_single_id(), self.cancel);
         fileop::run(&op, &root, &|_| SourceTree::local(context, name), &options)
             .map_err(|error| in_step(&error))?;
         Ok(directory.join("mounted"))
@@ -218,7 +218,7 @@ impl Operations<'_> {
         let mut action = mounted(from, source);
         "/".clone_into(&mut action.destination);
         let op = FileOp { base: Input::Scratch, actions: vec![mica_solve::FileAction::Copy(action)] };
-        let options = FileOptions { single_id: self.workshop.is_single_id(), cancel: self.cancel };
+        let options = FileOptions::new(self.workshop.is_single_id(), self.cancel);
         let outcome = match local_name(self.graph, vertex, from) {
             Some(name) => {
                 let context =

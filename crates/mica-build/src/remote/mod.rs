@@ -169,7 +169,7 @@ impl<'a> Remotes<'a> {
         let op = FileOp { base: Input::Scratch, actions: vec![FileAction::Copy(copy)] };
         let workspace = self.lease.workspace()?;
         let active = self.workshop.driver.prepare(&workspace, &[])?;
-        let options = FileOptions { single_id: self.workshop.is_single_id(), cancel: self.cancel };
+        let options = FileOptions::new(self.workshop.is_single_id(), self.cancel);
         let tree = |_| SourceTree::local(&context, "source");
         let outcome = fileop::run(&op, active.root(), &tree, &options)?;
         let draft = self.workshop.driver.commit(active, &outcome.ledger)?;

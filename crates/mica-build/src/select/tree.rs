@@ -27,6 +27,8 @@ pub struct Node<'a> {
     pub xattrs: Option<&'a BTreeMap<Vec<u8>, Vec<u8>>>,
     /// Of a file: the digest of its bytes, if it is known without reading; else see [`Tree::digests`].
     pub digest: Option<ContentDigest>,
+    /// How many names the file has, wherever they are, if that is known.
+    pub names: Option<u32>,
 }
 
 /// What a path of a tree is.
@@ -143,6 +145,7 @@ impl<'a> From<&'a Entry> for Node<'a> {
         let digest = if let Kind::File { digest, .. } = entry.kind { digest } else { None };
         Self {
             digest,
+            names: None,
             kind,
             mode: entry.mode,
             uid: entry.uid,

@@ -56,7 +56,7 @@ impl Subtree<'_> {
         if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW;
             let directory = Root::from_fd(parent.open_at(name, flags, Mode::empty())?);
-            let options = DiffOptions { owners: self.owners, cancel: cancelled };
+            let options = DiffOptions { owners: self.owners, cancel: cancelled, shared: None };
             let whole = diff_views(&View::empty(), &directory, &OwnerLedger::new(), &options);
             entries = whole.map_err(io::Error::other)?.table.into_entries();
             entries.retain(|entry| !entry.path.is_empty());
