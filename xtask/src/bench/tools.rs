@@ -86,6 +86,11 @@ impl Tool {
         !matches!(self.kind, Kind::Podman { .. })
     }
 
+    /// Tools that solve a graph.
+    pub(crate) fn solves_graphs(&self) -> bool {
+        matches!(self.kind, Kind::Mica { .. } | Kind::BuildKit { .. })
+    }
+
     /// BuildKit and buildah have no command to run an image.
     pub(crate) fn runs(&self) -> bool {
         matches!(self.kind, Kind::Mica { .. } | Kind::Podman { .. })
