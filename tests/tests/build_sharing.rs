@@ -52,6 +52,8 @@ fn what_did_not_change_is_shared_and_the_image_is_what_an_empty_store_gives() {
     assert_eq!(names(&mica, "w/app/changing"), [1, 1]);
     assert_eq!(names(&mica, "w/app/2/1.txt"), [1, 1], "set-id files stay alone");
     assert_eq!(names(&mica, "w/app/1/twin"), [2, 2], "twins of the context are twins in each layer only");
+    rebuild(&mica, "cd app; rm 1/twin; touch -h -d @1600000000 1");
+    assert_eq!(names(&mica, "w/app/1/1.txt"), [1, 2, 2], "what was a twin is not shared either");
 
     drop(build(&other));
     assert_eq!(rebuild(&other, change), second);

@@ -7,7 +7,9 @@
 //! 1. What is linked has the digest that the key of the step was made of. The layer's own hashing proves it
 //!    ([`mica_archive::finalize`]), so a damaged file never gets into a second layer.
 //! 2. The layer is the same, to the byte, as without sharing: files with several names in the source are copied.
+//! 3. An inode has the same path in all layers that share it, so no image shows it twice.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use mica_archive::{Directories, Entry, Kind, Table};
@@ -35,7 +37,12 @@ impl Kin {
     }
 
     pub(super) fn open(&self) -> OpenKin<'_> {
-        OpenKin { table: &self.table, directories: Directories::new(&self.files) }
+        let target = |entry: &Entry| match &entry.kind {
+            Kind::Hardlink { target } => Some(target.clone()),
+            _ => None,
+        };
+        let twins = self.table.entries().iter().filter_map(target).collect();
+        OpenKin { table: &self.table, directories: Directories::new(&self.files), twins }
     }
 }
 
@@ -43,12 +50,14 @@ impl Kin {
 pub(super) struct OpenKin<'a> {
     table: &'a Table,
     pub(super) directories: Directories<'a>,
+    /// Files with several names in the layer.
+    twins: HashSet<Vec<u8>>,
 }
 
 impl<'a> OpenKin<'a> {
     /// The file at a path, if its attributes are these and it may have another name.
     pub(super) fn file(&self, path: &[u8], wanted: &Attributes<'_>) -> Option<&'a Entry> {
-        if NEVER_SHARED.iter().any(|prefix| path.starts_with(prefix)) {
+        if self.twins.contains(path) || NEVER_SHARED.iter().any(|prefix| path.starts_with(prefix)) {
             return None;
         }
         self.table
