@@ -16,6 +16,13 @@ pub enum Answer {
         /// Names and values.
         headers: Vec<(&'static str, String)>,
     },
+    /// 200 for whoever shows something, else 401 and the wish for a user and a password.
+    Guarded {
+        /// The body.
+        body: Vec<u8>,
+        /// Names and values.
+        headers: Vec<(&'static str, String)>,
+    },
     /// A redirect.
     Redirect(String),
     /// A status without a body.
@@ -82,7 +89,8 @@ impl Web {
         *locked(&self.shared.folder) = Some(folder.into());
     }
 
-    /// What was asked and answered since the last time, as `GET /path 200`.
+    /// What was asked and answered since the last time, as `GET /path 200`, and what was shown with it: `GET /path 200
+    /// Bearer x`.
     pub fn log(&self) -> Vec<String> {
         std::mem::take(&mut *locked(&self.shared.log))
     }
@@ -93,6 +101,7 @@ fn serve(stream: TcpStream, shared: &Shared) -> std::io::Result<()> {
     let mut request = String::new();
     reader.read_line(&mut request)?;
     let mut conditions = Vec::new();
+    let mut shown = String::new();
     loop {
         let mut line = String::new();
         if reader.read_line(&mut line)? == 0 || line == "\r\n" {
@@ -102,11 +111,24 @@ fn serve(stream: TcpStream, shared: &Shared) -> std::io::Result<()> {
         if name.eq_ignore_ascii_case("if-none-match") || name.eq_ignore_ascii_case("if-modified-since") {
             conditions.push(value.trim().to_owned());
         }
+        if name.eq_ignore_ascii_case("authorization") {
+            shown = format!(" {}", value.trim());
+        }
     }
     let target = request.split(' ').nth(1).unwrap_or("/").to_owned();
     let answer = locked(&shared.answers).get(&target).cloned().or_else(|| from_folder(shared, &target));
     let mut out = stream;
-    let status = match answer.unwrap_or(Answer::Status(404)) {
+    let answer = match answer.unwrap_or(Answer::Status(404)) {
+        Answer::Guarded { .. } if shown.is_empty() => {
+            let challenge = "WWW-Authenticate: Basic realm=\"x\"";
+            write!(out, "HTTP/1.1 401 No\r\nConnection: close\r\nContent-Length: 0\r\n{challenge}\r\n\r\n")?;
+            locked(&shared.log).push(format!("GET {target} 401"));
+            return Ok(());
+        }
+        Answer::Guarded { body, headers } => Answer::File { body, headers },
+        other => other,
+    };
+    let status = match answer {
         Answer::File { headers, .. } if headers.iter().any(|(_, value)| conditions.contains(value)) => {
             write!(out, "HTTP/1.1 304 Not Modified\r\nConnection: close\r\n\r\n")?;
             304
@@ -120,6 +142,7 @@ fn serve(stream: TcpStream, shared: &Shared) -> std::io::Result<()> {
             out.write_all(&body)?;
             200
         }
+        Answer::Guarded { .. } => unreachable!("became a file above"),
         Answer::Redirect(to) => {
             write!(
                 out,
@@ -140,7 +163,7 @@ fn serve(stream: TcpStream, shared: &Shared) -> std::io::Result<()> {
             return Ok(());
         }
     };
-    locked(&shared.log).push(format!("GET {target} {status}"));
+    locked(&shared.log).push(format!("GET {target} {status}{shown}"));
     Ok(())
 }
 

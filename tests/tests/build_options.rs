@@ -242,7 +242,6 @@ fn flags_of_the_old_builder_are_accepted_and_said_to_do_nothing() {
         holds(&text, &[&format!("WARNING: {name} has no effect: ")]);
     }
     holds(&text, &["WARNING: --security-opt has no effect: "]);
-    Build::new(&mica, "FROM base\n").flag("--pull").run().exits(125).complains("--pull is not supported yet");
 }
 
 #[test]

@@ -28,6 +28,8 @@ pub struct BuildRequest {
     pub ssh: Vec<SshAgent>,
     /// `--no-cache`.
     pub no_cache: NoCache,
+    /// `--pull`: base images are asked for again although they are here.
+    pub pull: bool,
     /// `--label`.
     pub labels: Vec<(String, String)>,
     /// `--network`.
@@ -197,6 +199,13 @@ pub enum Output {
         /// The image's form.
         form: ImageForm,
     },
+    /// A registry: what `--push` does.
+    Registry {
+        /// How.
+        push: RegistryPush,
+        /// The image's form.
+        form: ImageForm,
+    },
     /// An OCI layout or a docker archive.
     Archive {
         /// Which.
@@ -226,6 +235,17 @@ pub enum Output {
     },
     /// Nothing but the cache.
     CacheOnly,
+}
+
+/// How a result goes to a registry (X2 to X4).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RegistryPush {
+    /// Layers that were never compressed.
+    pub compression: Compression,
+    /// Whether the others are compressed again.
+    pub force_compression: bool,
+    /// Repositories that get the manifest without a tag; if there are none, the tags of the build are pushed.
+    pub by_digest: Vec<Reference>,
 }
 
 /// What can be chosen about an image wherever it goes.

@@ -60,6 +60,54 @@ pub enum Event {
     },
     /// A remark of the engine, shown at once: a mode chosen, a limit that could not be set.
     Notice(String),
+    /// Something moves between a registry and the store.
+    Transfer(TransferUpdate),
+}
+
+/// What became of one thing that moves between a registry and the store. Later updates replace earlier ones.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TransferUpdate {
+    /// The tag, or the first digits of the layer's digest.
+    pub id: String,
+    /// What is known of it now.
+    pub state: TransferState,
+}
+
+/// The states of a transfer; docker's words for them are in the command line.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum TransferState {
+    /// The manifest was found in this repository.
+    PullingFrom(String),
+    /// A layer that has to be fetched.
+    Queued,
+    /// A layer that is here.
+    AlreadyHere,
+    /// Bytes arrived.
+    Downloading {
+        /// So many.
+        current_bytes: u64,
+        /// Of so many.
+        total_bytes: u64,
+    },
+    /// All bytes arrived, and are what they should be.
+    Downloaded,
+    /// The layer is in the store.
+    Pulled,
+    /// A layer that is looked at.
+    Preparing,
+    /// Bytes were sent.
+    Uploading {
+        /// So many.
+        current_bytes: u64,
+        /// Of so many.
+        total_bytes: u64,
+    },
+    /// The layer is in the registry now.
+    Pushed,
+    /// The layer was in the registry.
+    AlreadyThere,
+    /// The registry took the layer from another of its repositories.
+    Mounted(String),
 }
 
 /// The state of a vertex. Later updates replace earlier ones.

@@ -13,10 +13,12 @@ mod image;
 mod system;
 mod transfer;
 
+use mica_oci::{Reference, Tag};
+
 pub use build::{
     Annotation, AnnotationTarget, BuildContext, BuildReply, BuildRequest, CacheDestination, CacheFrom,
     CacheTo, Compression, Destination, DockerfileSource, Entitlements, ImageForm, ImageLayout, LogLimits,
-    NamedContext, NoCache, Output, Resources, Secret, SecretValue, SshAgent,
+    NamedContext, NoCache, Output, RegistryPush, Resources, Secret, SecretValue, SshAgent,
 };
 pub use cache::{
     CacheCondition, CacheEntry, CacheFilter, CacheFlag, CacheLimits, CacheText, PruneCache, TextTest,
@@ -28,7 +30,9 @@ pub use container::{
     PruneContainers, RemoveContainer, RunIo, RunRequest, VolumeMount, VolumeSource,
 };
 pub use error::{Class, Error, Fault, Result};
-pub use event::{Event, EventSink, Ignore, LogStream, StatusUpdate, Timestamp, VertexUpdate};
+pub use event::{
+    Event, EventSink, Ignore, LogStream, StatusUpdate, Timestamp, TransferState, TransferUpdate, VertexUpdate,
+};
 pub use image::{
     GraphDriver, HistoryEntry, ImageDetails, ImageFilter, ImageMetadata, ImageSummary, ListImages,
     PruneImages, PruneReport, RemoveImage, RemovedImage, RootFsDetails,
@@ -37,7 +41,10 @@ pub use system::{
     CheckFinding, CheckReport, DiskUsage, PackEntry, PackReply, PackRequest, SystemInfo, SystemPrune,
     UsageRow, VersionInfo,
 };
-pub use transfer::{ExportContainer, ImportImage, LoadImages, LoadedImage, SaveImages};
+pub use transfer::{
+    ExportContainer, ImportImage, LoadImages, LoadedImage, PullImage, PulledImage, PushImage, PushedImage,
+    SaveImages,
+};
 
 /// An engine: builds, stores, inspects, runs and moves images.
 ///
@@ -73,6 +80,12 @@ pub trait Engine: Send + Sync {
     fn load(&self, request: LoadImages, cancel: &Cancel, events: &dyn EventSink) -> Result<Vec<LoadedImage>>;
     /// Makes an image from a root file system tar; returns the image ID.
     fn import(&self, request: ImportImage, cancel: &Cancel) -> Result<String>;
+    /// Fetches an image from its registry.
+    fn pull(&self, request: PullImage, cancel: &Cancel, events: &dyn EventSink) -> Result<PulledImage>;
+    /// The tags that a repository has in its registry.
+    fn remote_tags(&self, repository: &Reference, cancel: &Cancel) -> Result<Vec<Tag>>;
+    /// Sends an image to its registry.
+    fn push(&self, request: PushImage, cancel: &Cancel, events: &dyn EventSink) -> Result<PushedImage>;
     /// Writes a container's files as a tar.
     fn export(&self, request: ExportContainer, cancel: &Cancel) -> Result<()>;
 

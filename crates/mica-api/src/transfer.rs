@@ -2,7 +2,7 @@
 
 use std::os::fd::OwnedFd;
 
-use mica_oci::{Platform, Reference};
+use mica_oci::{Descriptor, Digest, Platform, Reference};
 
 use crate::Destination;
 
@@ -62,4 +62,40 @@ pub struct ExportContainer {
     pub container: String,
     /// Where.
     pub destination: Destination,
+}
+
+/// `pull` of one image.
+#[derive(Debug, Clone)]
+pub struct PullImage {
+    /// Which, with tag or digest.
+    pub reference: Reference,
+    /// For this platform instead of the machine's.
+    pub platform: Option<Platform>,
+}
+
+/// What `pull` brought.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PulledImage {
+    /// What the reference names: a manifest, or an index.
+    pub target: Descriptor,
+    /// Whether it is another one than was here under this name.
+    pub is_newer: bool,
+}
+
+/// `push` of one image.
+#[derive(Debug, Clone)]
+pub struct PushImage {
+    /// Which, with tag; also where to.
+    pub reference: Reference,
+    /// Only this platform of an index.
+    pub platform: Option<Platform>,
+}
+
+/// What `push` sent.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PushedImage {
+    /// The manifest or index in the registry.
+    pub target: Descriptor,
+    /// The image here, if the registry got something else than what is here under this name: one platform of an index.
+    pub instead_of: Option<Digest>,
 }

@@ -5,11 +5,11 @@ use std::sync::Mutex;
 
 use mica_api::{
     BuildContext, BuildReply, BuildRequest, CacheDestination, Cancel, Class, Error, Event, EventSink,
-    ImageForm, NoCache, Output,
+    ImageForm, NoCache, Output, RegistryPush, TransferUpdate,
 };
 use mica_dockerfile::{Location, excerpt};
 use mica_frontend::{ConvertError, ConvertRequest, Converted, Problem, convert};
-use mica_oci::{ImageId, Platform, Reference};
+use mica_oci::{Descriptor, ImageId, Platform, Reference};
 use mica_runtime::Runtime;
 use mica_solve::{Graph, NetworkMode, Op, SourceOp};
 use mica_store::{LayerId, Lease};
@@ -22,6 +22,7 @@ use crate::lookup::{Known, look_up};
 use crate::operation::Operations;
 use crate::progress::Progress;
 use crate::publish::{ImageDraft, publish_manifest};
+use crate::registry::{Transfers, push_draft};
 use crate::remote::Remotes;
 use crate::rendition::{Rendition, Tools};
 use crate::resolve::Bases;
@@ -76,6 +77,7 @@ fn build_until(
         named: &request.named_contexts,
         progress: &progress,
         cancel,
+        pull: request.pull,
         known: RefCell::default(),
         layers: RefCell::default(),
     };
@@ -309,7 +311,11 @@ impl Build<'_> {
         let Self { workshop, lease, cancel, .. } = *self;
         let tools = Tools { workshop, lease, cancel };
         for output in outputs {
-            let (Output::Store { form } | Output::Archive { form, .. }) = output else { continue };
+            let (Output::Store { form } | Output::Archive { form, .. } | Output::Registry { form, .. }) =
+                output
+            else {
+                continue;
+            };
             let image = Rendition::make(tools, &converted, stack, form)?;
             let config = image.draft.manifest.config.digest.clone();
             let manifest = match output {
@@ -326,6 +332,13 @@ impl Build<'_> {
                     };
                     let Self { workshop, lease, progress, cancel, .. } = self;
                     export::archive(workshop, &archive, &image.draft, lease, progress, cancel)?
+                }
+                Output::Registry { push, .. } => {
+                    let pushed = self.push(&image.draft, push)?;
+                    // what others will find is what the build is asked for
+                    reply.manifest = Some(pushed);
+                    reply.image_id = Some(config);
+                    continue;
                 }
                 _ => {
                     self.store(&image.draft, &image.stack)?;
@@ -350,6 +363,37 @@ impl Build<'_> {
             self.workshop.store.make_durable()?;
         }
         Ok(reply)
+    }
+
+    /// Sends the image to the registries of its names; returns the manifest there.
+    fn push(&self, draft: &ImageDraft, push: &RegistryPush) -> Result<Descriptor, Error> {
+        let by_digest = !push.by_digest.is_empty();
+        let names = if by_digest { &push.by_digest } else { &self.request.tags };
+        if names.is_empty() {
+            return Err(Error::new(Class::Invalid, "tag is needed when pushing to registry").hint("-t NAME"));
+        }
+        let step = self.progress.internal("pushing image");
+        let tell = |update: TransferUpdate| step.transfer(&update);
+        let Self { workshop, lease, cancel, .. } = *self;
+        let transfers = Transfers { workshop, lease, cancel, tell: &tell };
+        let mut sent = None;
+        for name in names {
+            match push_draft(transfers, draft, (name, by_digest), push) {
+                Ok(descriptor) => {
+                    step.status(format!("pushing manifest for {name}@{}", descriptor.digest), 0);
+                    sent = Some(descriptor);
+                }
+                Err(error) => {
+                    step.failed(error.message.clone());
+                    return Err(error.context(format!("failed to push {name}")));
+                }
+            }
+        }
+        for remark in workshop.registries.take_remarks() {
+            self.progress.notice(format!("WARNING: {remark}"));
+        }
+        step.done();
+        sent.ok_or_else(|| Error::new(Class::Internal, "nothing was pushed"))
     }
 
     /// Says what would stop the image's own command, so that nobody learns it from the first `run`.

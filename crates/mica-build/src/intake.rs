@@ -140,7 +140,7 @@ pub(crate) fn bring_in_stack(
 }
 
 /// A layer that is here already, protected; one that a collector takes meanwhile counts as absent.
-fn known_layer(
+pub(crate) fn known_layer(
     workshop: &Workshop,
     diff_id: &DiffId,
     lease: &Lease,

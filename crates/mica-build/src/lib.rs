@@ -27,6 +27,7 @@ mod operation;
 mod permits;
 mod progress;
 mod publish;
+mod registry;
 mod remote;
 mod rendition;
 mod resolve;
@@ -39,5 +40,8 @@ pub use doctor::{RootFiles, check_command, explain};
 pub use export::{Exported, OutputFile, archive_images, rootfs_tar};
 pub use intake::{IntakeError, LocalManifest, bring_in, bring_in_layer};
 pub use layers::{Draft, finish_layer};
-pub use publish::{ImageDraft, PublishedImage, publish_index, publish_manifest, write_manifest};
+pub use publish::{
+    ImageDraft, PublishedImage, local_manifest, publish_index, publish_manifest, write_manifest,
+};
+pub use registry::{PullOrder, Pulled, PushOrder, PushedImage, Tell, Transfers, WantedPlatform, pull, push};
 pub use workshop::Workshop;

@@ -5,7 +5,9 @@ use std::io::Write as _;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use mica_api::{Event, EventSink, LogStream, StatusUpdate, Timestamp, VertexUpdate};
+use mica_api::{
+    Event, EventSink, LogStream, StatusUpdate, Timestamp, TransferState, TransferUpdate, VertexUpdate,
+};
 use mica_oci::Digest;
 
 /// Sends every event to the watcher, and appends it to the journal.
@@ -96,6 +98,35 @@ impl Step<'_> {
             at: now,
             started: self.update.started,
             completed: Some(now),
+        }));
+    }
+
+    /// Something that moves between a registry and the store.
+    pub(crate) fn transfer(&self, update: &TransferUpdate) {
+        let (verb, current, total, is_done) = match update.state {
+            TransferState::Queued => ("", 0, 0, false),
+            TransferState::Downloading { current_bytes, total_bytes }
+            | TransferState::Uploading { current_bytes, total_bytes } => {
+                ("", current_bytes, total_bytes, false)
+            }
+            TransferState::Downloaded => ("", 0, 0, true),
+            TransferState::Pulled => ("extracting ", 0, 0, true),
+            TransferState::Pushed => ("pushing ", 0, 0, true),
+            TransferState::Mounted(_) => ("mounting ", 0, 0, true),
+            TransferState::PullingFrom(_)
+            | TransferState::AlreadyHere
+            | TransferState::AlreadyThere
+            | TransferState::Preparing => return,
+        };
+        let now = Timestamp::now();
+        self.progress.tell(Event::Status(StatusUpdate {
+            vertex: self.update.digest.clone(),
+            id: format!("{verb}{}", update.id),
+            current,
+            total,
+            at: now,
+            started: self.update.started,
+            completed: is_done.then_some(now),
         }));
     }
 

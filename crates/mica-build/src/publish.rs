@@ -93,6 +93,20 @@ impl ManifestForm {
     }
 }
 
+/// Stores a config, byte for byte, and a manifest over uncompressed layers for it.
+///
+/// # Errors
+/// When the store refuses.
+pub fn local_manifest(
+    workshop: &Workshop,
+    config_bytes: &[u8],
+    platform: &Platform,
+    layers: &[LayerRecord],
+    lease: &Lease,
+) -> Result<(Manifest, Descriptor), Error> {
+    Ok(store_manifest(workshop, config_bytes, platform, layers, &ManifestForm::default(), lease)?)
+}
+
 /// Stores a config, byte for byte, and the manifest that names it over uncompressed layers.
 pub(crate) fn store_manifest(
     workshop: &Workshop,

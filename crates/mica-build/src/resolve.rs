@@ -1,18 +1,19 @@
-//! Finding base images: in the store, or in an OCI layout given as a named context.
+//! Finding base images: in the store, in their registry, or in an OCI layout given as a named context.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
 
-use mica_api::{Cancel, NamedContext as Given};
+use mica_api::{Cancel, Class, Error, NamedContext as Given, TransferUpdate};
 use mica_distribution::{Directory, FoundImage, read_images};
 use mica_frontend::{NamedContext, ResolveError, ResolvedBase, Resolver};
-use mica_oci::{Digest, Document, ImageConfig, Manifest, Platform, Reference};
+use mica_oci::{Descriptor, Digest, Document, ImageConfig, Manifest, Platform, Reference};
 use mica_solve::{Remote, SourceOp};
 use mica_store::{LayerId, Lease, StoreError};
 
 use crate::Workshop;
 use crate::intake::bring_in;
-use crate::progress::Progress;
+use crate::progress::{Progress, Step};
+use crate::registry::{PullOrder, Transfers, WantedPlatform, pull};
 use crate::remote::Remotes;
 
 /// The most bytes an image config may have (security.md section 5).
@@ -26,6 +27,8 @@ pub(crate) struct Bases<'a> {
     pub(crate) remotes: &'a Remotes<'a>,
     pub(crate) progress: &'a Progress<'a>,
     pub(crate) cancel: &'a Cancel,
+    /// Whether tags are asked for again although they are here (K10).
+    pub(crate) pull: bool,
     pub(crate) known: RefCell<HashMap<(String, Platform), ResolvedBase>>,
     /// The layers of every image resolved, by manifest: what `Op::Source(Image)` stands for.
     pub(crate) layers: RefCell<HashMap<Digest, Vec<LayerId>>>,
@@ -75,7 +78,7 @@ impl Resolver for Bases<'_> {
             return Ok(base.clone());
         }
         let step = self.progress.internal(format!("[internal] load metadata for {reference}"));
-        match self.stored(reference, platform) {
+        match self.found(reference, platform, &step) {
             Ok(base) => {
                 step.done();
                 self.known.borrow_mut().insert(key, base.clone());
@@ -110,41 +113,64 @@ fn is_named(key: &str, name: &str) -> bool {
 }
 
 impl Bases<'_> {
-    /// An image of the store, protected by the build's lease.
-    fn stored(&self, text: &str, platform: &Platform) -> Result<ResolvedBase, ResolveError> {
+    /// An image of the store, or of its registry (K10).
+    fn found(&self, text: &str, platform: &Platform, step: &Step<'_>) -> Result<ResolvedBase, ResolveError> {
         let reference: Reference = text.parse().map_err(|error| ResolveError::caused_by(text, error))?;
         let reference = reference.or_latest();
-        let store = &self.workshop.store;
-        let record = store
-            .image_by_name(&reference)
-            .map_err(|error| ResolveError::caused_by(text, error))?
-            .ok_or_else(|| absent(&reference))?;
-        self.protect(&record.target.digest).map_err(|error| ResolveError::caused_by(text, error))?;
+        if !self.pull
+            && let Some(base) = self.stored(&reference, platform)?
+        {
+            return Ok(base);
+        }
+        let tell = |update: TransferUpdate| step.transfer(&update);
+        let transfers =
+            Transfers { workshop: self.workshop, lease: self.lease, cancel: self.cancel, tell: &tell };
+        let wanted = WantedPlatform::OfIndex(platform);
+        let order = PullOrder { reference: &reference, platform: wanted, pinned: !self.pull };
+        let pulled = pull(transfers, order);
+        for remark in self.workshop.registries.take_remarks() {
+            self.progress.notice(format!("WARNING: {remark}"));
+        }
+        pulled.map_err(|error| not_had(&reference, &error))?;
+        self.stored(&reference, platform)?.ok_or_else(|| {
+            ResolveError::new(format!(
+                "{reference}: no match for platform in manifest: it is not for {platform}"
+            ))
+        })
+    }
+
+    /// An image of the store, protected by the build's lease; `None` if it has no content for the platform.
+    fn stored(
+        &self,
+        reference: &Reference,
+        platform: &Platform,
+    ) -> Result<Option<ResolvedBase>, ResolveError> {
+        let failed = |error| ResolveError::caused_by(reference.to_string(), error);
+        let Some(record) = self.workshop.store.image_by_name(reference).map_err(failed)? else {
+            return Ok(None);
+        };
+        self.protect(&record.target.digest).map_err(failed)?;
         let bytes = self.blob(&record.target.digest, Document::LIMIT_BYTES as u64)?;
         let document = Document::parse(&bytes, &record.target.media_type);
-        let (digest, manifest) = match document.map_err(|error| ResolveError::caused_by(text, error))? {
+        let document = document.map_err(|error| ResolveError::caused_by(reference.to_string(), error))?;
+        let (digest, manifest) = match document {
             Document::Manifest(manifest) => (record.target.digest.clone(), manifest),
             Document::Index(index) => {
-                let entries: Vec<_> =
-                    index.manifests.iter().filter(|entry| !entry.is_attestation()).collect();
-                let matching = entries.iter().find(|entry| {
-                    entry.platform.as_ref().is_some_and(|candidate| candidate.matches(platform))
-                });
-                let Some(entry) = matching else {
-                    let has: Vec<String> = entries
-                        .iter()
-                        .filter_map(|entry| entry.platform.as_ref())
-                        .map(Platform::to_string)
-                        .collect();
-                    let has = has.join(", ");
-                    return Err(ResolveError::new(format!(
-                        "no match for platform in manifest: {text} has {has}, not {platform}"
-                    )));
+                let fits = |entry: &&Descriptor| {
+                    self.is_here(&entry.digest)
+                        && entry.platform.as_ref().is_some_and(|candidate| candidate.matches(platform))
                 };
+                let Some(entry) = index.manifests.iter().find(fits) else { return Ok(None) };
                 (entry.digest.clone(), self.manifest(&entry.digest)?)
             }
         };
-        self.resolved(format!("{reference}"), digest, &manifest)
+        self.resolved(reference.to_string(), digest, &manifest).map(Some)
+    }
+
+    /// Whether the layers of a manifest are here; of one without layers the store lists nothing.
+    fn is_here(&self, manifest: &Digest) -> bool {
+        self.layers.borrow().contains_key(manifest)
+            || self.manifest(manifest).is_ok_and(|manifest| manifest.layers.is_empty())
     }
 
     /// Nothing of the image is collected while the build runs; notes which layers its manifests have.
@@ -232,9 +258,17 @@ fn pick<'a>(images: &'a [FoundImage], tag: Option<&str>, digest: Option<&Digest>
     }
 }
 
-fn absent(reference: &Reference) -> ResolveError {
-    ResolveError::new(format!(
-        "{reference}: not found: the image is not in the local store, and pulling from registries is not supported yet \
-         (`mica load` or `mica pack` can put it there)"
-    ))
+/// BuildKit's words, and why.
+fn not_had(reference: &Reference, error: &Error) -> ResolveError {
+    let mut text = format!("failed to resolve source metadata for {reference}: {}", error.message);
+    if error.class == Class::NotFound && !error.message.contains("not found") {
+        text.push_str(": not found");
+    }
+    if let Some(why) = &error.why {
+        text.push_str(&format!(": {why}"));
+    }
+    if let Some(hint) = &error.hint {
+        text.push_str(&format!(" ({hint})"));
+    }
+    ResolveError::new(text)
 }

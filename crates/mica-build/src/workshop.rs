@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use mica_api::Error;
 use mica_archive::{Table, View};
-use mica_distribution::HttpClient;
+use mica_distribution::{HttpClient, Registries};
 use mica_runtime::{Ids, Runtime};
 use mica_snapshot::{Driver, LayerDir, Mounted};
 use mica_store::{LayerId, Lease, Store, StoreError};
@@ -24,6 +24,8 @@ pub struct Workshop {
     pub runtime: Runtime,
     /// What fetches from web servers.
     pub http: Arc<HttpClient>,
+    /// Where images come from and go to.
+    pub registries: Arc<Registries>,
 }
 
 impl Workshop {

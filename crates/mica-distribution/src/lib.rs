@@ -1,12 +1,13 @@
-//! Moving image graphs in and out: OCI layouts (directories and tars) and docker archives.
+//! Moving image graphs in and out: OCI layouts (directories and tars), docker archives, registries.
 //!
-//! Here: what an archive contains, and how one is written. Not here: where layers are kept and unpacked (the caller
-//! passes readers and takes readers). Registries are later work; their client will live beside these modules.
+//! Here: what an archive or a repository contains, and how it gets there. Not here: where layers are kept and unpacked
+//! (the caller passes readers and sinks, and takes readers).
 
 mod archive;
 mod files;
 mod found;
 mod http;
+mod registry;
 
 pub use archive::{
     ArchiveBlob, ArchiveError, ArchiveImage, ArchiveKind, BlobBody, Producer, add_to_layout, write_archive,
@@ -16,4 +17,10 @@ pub use files::{Directory, FilesError, ImageFiles, OpenFile, TarFile};
 pub use found::{
     FoundImage, FoundLayer, FoundManifest, ReadError, blob_file, read_blob, read_images, read_index,
 };
-pub use http::{HttpClient, HttpError, HttpResponse, Proxies};
+pub use http::{HttpClient, HttpError, HttpResponse, Proxies, TlsProfile};
+pub use registry::{
+    BlobBytes, BlobSink, Credential, CredentialFile, CredentialKind, ExplainedServer, Explanation,
+    FetchedManifest, FoundCredential, Kept, ManifestName, Pushed, Refusal, RefusalDetail, Registries,
+    RegistryError, RegistrySettings, Repository, Upload, UploadSession, credential_key, forget_credential,
+    keep_credential, server_name,
+};

@@ -19,7 +19,7 @@ use crate::system::prune_report;
 use crate::times::rfc3339;
 
 /// The most bytes an image config may have (security.md section 5).
-const CONFIG_LIMIT_BYTES: u64 = 8 << 20;
+pub(crate) const CONFIG_LIMIT_BYTES: u64 = 8 << 20;
 
 /// One platform of an image: manifest, config and the layers that are here.
 pub(crate) struct PlatformImage {

@@ -8,10 +8,15 @@ mod images;
 mod local;
 mod names;
 mod pack;
+mod registry;
 mod system;
 mod times;
 mod transfer;
 
 pub use entry::{Caller, Mode, enter};
-pub use local::{LocalEngine, Proxies};
+pub use local::LocalEngine;
 pub use mica_archive::is_tar;
+pub use mica_distribution::{
+    Credential, CredentialFile, CredentialKind, Explanation, HttpClient, Kept, Proxies, Registries,
+    RegistryError, RegistrySettings, credential_key, forget_credential, keep_credential, server_name,
+};

@@ -8,19 +8,20 @@ use mica_api::{
     ContainerSummary, CopyFromContainer, CopyIntoContainer, DiskUsage, Engine, EventSink, Exit,
     ExportContainer, FileChange, HistoryEntry, ImageDetails, ImageSummary, ImportImage, ListContainers,
     ListImages, LoadImages, LoadedImage, LogLine, LogRequest, PackReply, PackRequest, PruneCache,
-    PruneContainers, PruneImages, PruneReport, RemoveContainer, RemoveImage, RemovedImage, Result, RunIo,
-    RunRequest, SaveImages, SystemInfo, SystemPrune, VersionInfo,
+    PruneContainers, PruneImages, PruneReport, PullImage, PulledImage, PushImage, PushedImage,
+    RemoveContainer, RemoveImage, RemovedImage, Result, RunIo, RunRequest, SaveImages, SystemInfo,
+    SystemPrune, VersionInfo,
 };
 use mica_build::Workshop;
-use mica_distribution::HttpClient;
-pub use mica_distribution::Proxies;
+use mica_distribution::{HttpClient, Proxies, Registries, RegistrySettings};
+use mica_oci::{Reference, Tag};
 use mica_runtime::{Ids, Runtime};
 use mica_snapshot::{Copy, Driver, Overlay};
 use mica_store::{DriverKind, Store};
 use mica_sys::namespace::IdMode;
 
 use crate::entry::{Mode, open_store, repair_store};
-use crate::{containers, images, pack, system, transfer};
+use crate::{containers, images, pack, registry, system, transfer};
 
 /// The engine that works in this process.
 pub struct LocalEngine {
@@ -43,7 +44,12 @@ impl LocalEngine {
     ///
     /// # Errors
     /// When the store cannot be opened by this process.
-    pub fn open(root: &Path, mode: Mode, version: &'static str, proxies: Proxies) -> Result<Self> {
+    pub fn open(
+        root: &Path,
+        mode: Mode,
+        version: &'static str,
+        (proxies, settings): (Proxies, RegistrySettings),
+    ) -> Result<Self> {
         let store = open_store(root, &mode, |user| mica_snapshot::overlay_works(root, user))?;
         let driver: Arc<dyn Driver> = match store.flavour().driver {
             DriverKind::OverlayTrusted => Arc::new(Overlay::new(false)),
@@ -57,7 +63,8 @@ impl LocalEngine {
         };
         let devices = ids == Ids::Root;
         let http = Arc::new(HttpClient::new(proxies));
-        let workshop = Workshop { store, driver, ids, devices, runtime: Runtime::Own, http };
+        let registries = Arc::new(Registries::new(http.clone(), settings));
+        let workshop = Workshop { store, driver, ids, devices, runtime: Runtime::Own, http, registries };
         Ok(Self { workshop, mode, version })
     }
 
@@ -118,6 +125,18 @@ impl Engine for LocalEngine {
 
     fn import(&self, request: ImportImage, cancel: &Cancel) -> Result<String> {
         transfer::import(self, request, cancel)
+    }
+
+    fn pull(&self, request: PullImage, cancel: &Cancel, events: &dyn EventSink) -> Result<PulledImage> {
+        registry::pull(self, &request, cancel, events)
+    }
+
+    fn remote_tags(&self, repository: &Reference, cancel: &Cancel) -> Result<Vec<Tag>> {
+        registry::tags(self, repository, cancel)
+    }
+
+    fn push(&self, request: PushImage, cancel: &Cancel, events: &dyn EventSink) -> Result<PushedImage> {
+        registry::push(self, &request, cancel, events)
     }
 
     fn export(&self, request: ExportContainer, cancel: &Cancel) -> Result<()> {

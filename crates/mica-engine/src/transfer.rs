@@ -9,13 +9,15 @@ use mica_api::{
 };
 use mica_archive::compress::Decompressor;
 use mica_build::{
-    Exported, archive_images, bring_in, bring_in_layer, publish_index, publish_manifest, write_manifest,
+    Exported, archive_images, bring_in, bring_in_layer, local_manifest, publish_index, publish_manifest,
+    write_manifest,
 };
 use mica_distribution::{ArchiveImage, FoundImage, ImageFiles, TarFile, read_images};
-use mica_oci::{Descriptor, History, ImageConfig, Platform, Reference};
+use mica_oci::{Descriptor, Digest, History, ImageConfig, Platform, Reference};
 use mica_store::{ImageRecord, LayerId, Lease};
 
 use crate::LocalEngine;
+use crate::images::{CONFIG_LIMIT_BYTES, PlatformImage};
 use crate::times::rfc3339;
 
 /// `save`.
@@ -35,37 +37,85 @@ pub(crate) fn save(engine: &LocalEngine, request: SaveImages, cancel: &Cancel) -
         let known = exported.iter_mut().find(|image| image.image.target.digest == record.target.digest);
         match known {
             Some(known) => known.image.names.extend(record.name),
-            None => exported.push(export_image(engine, record, request.platform.as_ref())?),
+            None => exported.push(export_image(engine, record, request.platform.as_ref(), &lease)?),
         }
     }
     archive_images(&engine.workshop, &exported, &request.destination, cancel)
 }
 
-fn export_image(engine: &LocalEngine, record: ImageRecord, platform: Option<&Platform>) -> Result<Exported> {
+fn export_image(
+    engine: &LocalEngine,
+    record: ImageRecord,
+    platform: Option<&Platform>,
+    lease: &Lease,
+) -> Result<Exported> {
     let shown = engine.platform_image(&record, platform)?;
-    let mut target = record.target.clone();
-    let mut images = engine.platforms(&target.digest)?;
+    let mut images = engine.platforms(&record.target.digest)?;
     if platform.is_some() {
         images.retain(|image| image.digest == shown.digest);
-        let bytes = engine.store().blob(&shown.digest)?.unwrap_or_default();
-        target = Descriptor::new(shown.manifest.media_type.clone(), shown.digest.clone(), bytes);
     }
-    let mut stored = vec![target.digest.clone()];
-    let mut layers: Vec<LayerId> = Vec::new();
-    for image in &images {
-        stored.extend([image.digest.clone(), image.manifest.config.digest.clone()]);
-        layers.extend(&image.layers);
-    }
+    let content =
+        images.iter().map(|image| saved_layers(engine, image)).collect::<Result<Option<Vec<_>>>>()?;
+    let (target, manifest, stored, layers) = match content {
+        Some(content) => {
+            let mut target = record.target.clone();
+            if platform.is_some() {
+                let bytes = engine.store().blob(&shown.digest)?.unwrap_or_default();
+                target = Descriptor::new(shown.manifest.media_type.clone(), shown.digest.clone(), bytes);
+            }
+            let mut stored = vec![target.digest.clone()];
+            let mut layers: Vec<LayerId> = Vec::new();
+            for (image, content) in images.iter().zip(content) {
+                stored.extend([image.digest.clone(), image.manifest.config.digest.clone()]);
+                stored.extend(content.blobs);
+                layers.extend(content.layers);
+            }
+            (target, shown.manifest.clone(), stored, layers)
+        }
+        None => {
+            // the form it came in is not here any more: it leaves in ours
+            let bytes = engine.store().read_blob(&shown.manifest.config.digest, CONFIG_LIMIT_BYTES)?;
+            let records = engine.layer_records(&shown.layers)?;
+            let platform = shown.config.platform();
+            let (manifest, target) = local_manifest(&engine.workshop, &bytes, &platform, &records, lease)?;
+            let stored = vec![target.digest.clone(), manifest.config.digest.clone()];
+            (target, manifest, stored, shown.layers.clone())
+        }
+    };
+    let mut target = target;
     if images.len() == 1 {
         target.platform = Some(shown.config.platform());
     }
     let image = ArchiveImage {
         names: record.name.into_iter().collect(),
         target,
-        docker: Some((shown.manifest.config.digest.clone(), shown.manifest.layers.clone())),
+        docker: Some((manifest.config.digest.clone(), manifest.layers)),
         created: shown.config.created.clone(),
     };
     Ok(Exported { image, stored, layers })
+}
+
+/// The layers of a manifest as it names them.
+struct SavedLayers {
+    /// Kept in the form they came in.
+    blobs: Vec<Digest>,
+    /// Uncompressed, made of their files.
+    layers: Vec<LayerId>,
+}
+
+/// `None` if a layer is not here in the form that the manifest names.
+fn saved_layers(engine: &LocalEngine, image: &PlatformImage) -> Result<Option<SavedLayers>> {
+    let mut saved = SavedLayers { blobs: Vec::new(), layers: Vec::new() };
+    for (descriptor, record) in image.manifest.layers.iter().zip(engine.layer_records(&image.layers)?) {
+        if descriptor.digest == record.diff_id.0 {
+            saved.layers.push(record.id);
+        } else if engine.store().blob(&descriptor.digest)?.is_some() {
+            saved.blobs.push(descriptor.digest.clone());
+        } else {
+            return Ok(None);
+        }
+    }
+    Ok(Some(saved))
 }
 
 /// `load`.

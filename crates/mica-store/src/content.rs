@@ -7,7 +7,7 @@
 use std::fs::{File, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use mica_oci::{Algorithm, Descriptor, Digest, Hasher};
 use rusqlite::{OptionalExtension as _, params};
@@ -166,31 +166,9 @@ impl Ingest<'_> {
         Ok(digest)
     }
 
-    /// Moves the file into place and writes its row, in one write transaction (see the module).
+    /// Moves the file into place and names it, in one write transaction (see the module).
     fn publish(&self, write: &Transaction<'_>, digest: &Digest) -> Result<(), StoreError> {
-        let text = digest.to_string();
-        let boot = self.store.boot().as_str();
-        let known = write.sql(|sql| {
-            let select = "SELECT 1 FROM blobs WHERE digest = ?1 AND (unsynced IS NULL OR unsynced = ?2)";
-            sql.prepare_cached(select)?.query_row(params![text, boot], |_| Ok(())).optional()
-        })?;
-        let path = self.store.state().blob(digest);
-        if known.is_some() {
-            let intact = std::fs::symlink_metadata(&path).is_ok_and(|file| file.len() == self.received_bytes);
-            if !intact {
-                // The row promises a file that was lost or cut: here it is again, and it keeps the promise.
-                self.file.sync_all().context("sync", &self.path)?;
-                std::fs::rename(&self.path, &path).context("rename to", &path)?;
-            }
-        } else {
-            std::fs::rename(&self.path, &path).context("rename to", &path)?;
-            write.sql(|sql| {
-                // A row of an earlier boot must not lend its old number to the new file (see `durable`).
-                sql.prepare_cached("DELETE FROM blobs WHERE digest = ?1")?.execute([&text])?;
-                let insert = "INSERT INTO blobs(digest, size, unsynced) VALUES (?1, ?2, ?3)";
-                sql.prepare_cached(insert)?.execute(params![text, self.received_bytes.cast_signed(), boot])
-            })?;
-        }
+        name_blob_file(&self.store, write, (&self.path, &self.file), digest, self.received_bytes)?;
         self.lease.name_blob(write, digest)
     }
 
@@ -224,6 +202,40 @@ impl Drop for Ingest<'_> {
         // Gone already after a commit. A failure leaves the file to the collector, which knows the lease by its name.
         let _ = files::remove_file(&self.path);
     }
+}
+
+/// Moves a verified file to where its blob belongs and writes the row (see the module).
+pub(crate) fn name_blob_file(
+    store: &Store,
+    write: &Transaction<'_>,
+    (from, file): (&Path, &File),
+    digest: &Digest,
+    size_bytes: u64,
+) -> Result<(), StoreError> {
+    let text = digest.to_string();
+    let boot = store.boot().as_str();
+    let known = write.sql(|sql| {
+        let select = "SELECT 1 FROM blobs WHERE digest = ?1 AND (unsynced IS NULL OR unsynced = ?2)";
+        sql.prepare_cached(select)?.query_row(params![text, boot], |_| Ok(())).optional()
+    })?;
+    let path = store.state().blob(digest);
+    if known.is_some() {
+        let intact = std::fs::symlink_metadata(&path).is_ok_and(|found| found.len() == size_bytes);
+        if !intact {
+            // The row promises a file that was lost or cut: here it is again, and it keeps the promise.
+            file.sync_all().context("sync", from)?;
+            std::fs::rename(from, &path).context("rename to", &path)?;
+        }
+        return Ok(());
+    }
+    std::fs::rename(from, &path).context("rename to", &path)?;
+    write.sql(|sql| {
+        // A row of an earlier boot must not lend its old number to the new file (see `durable`).
+        sql.prepare_cached("DELETE FROM blobs WHERE digest = ?1")?.execute([&text])?;
+        let insert = "INSERT INTO blobs(digest, size, unsynced) VALUES (?1, ?2, ?3)";
+        sql.prepare_cached(insert)?.execute(params![text, size_bytes.cast_signed(), boot])
+    })?;
+    Ok(())
 }
 
 /// A blob that is hashed while it is read; its last read fails if it is damaged.

@@ -7,7 +7,8 @@
 //! ├── reserve                          blocks that removing on a full disk needs; made by a collection
 //! ├── content/
 //! │   ├── blobs/sha256/<64 hex>        0444; complete, verified, never changed (sha512 beside it)
-//! │   └── ingest/<lease>-<n>           0600; belongs to the lease in its name
+//! │   ├── ingest/<lease>-<n>           0600; belongs to the lease in its name
+//! │   └── partial/<algorithm>-<hex>    0600; a blob being fetched, kept when that is interrupted; flock: its writer
 //! ├── layers/<layer id>/               a committed layer
 //! │   ├── fs/                          the change set as a directory
 //! │   ├── table                        what the layer is: the truth for tar, diff and COPY keys
@@ -130,6 +131,16 @@ impl StateDir {
     /// Blobs being written.
     pub fn ingests(&self) -> PathBuf {
         self.root.join("content/ingest")
+    }
+
+    /// Blobs being fetched; made with the first.
+    pub fn partials(&self) -> PathBuf {
+        self.root.join("content/partial")
+    }
+
+    /// A blob being fetched.
+    pub fn partial(&self, digest: &Digest) -> PathBuf {
+        self.partials().join(format!("{}-{}", digest.algorithm().name(), digest.hex()))
     }
 
     /// All committed layers.

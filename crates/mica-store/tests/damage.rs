@@ -22,7 +22,7 @@ fn is_documented(path: &str) -> bool {
     match parts.as_slice() {
         ["store.json" | "reserve" | "mica.db" | "mica.db-wal" | "mica.db-shm"] => true,
         [top] => mica_store::layout::names::DIRECTORIES.contains(top),
-        ["content", "blobs" | "ingest"] | ["content", "blobs", "sha256" | "sha512"] => true,
+        ["content", "blobs" | "ingest" | "partial"] | ["content", "blobs", "sha256" | "sha512"] => true,
         ["content", "blobs", "sha256", blob] => hex(blob, 64),
         ["content", "ingest", one] | ["tmp", one, ..] | ["active", one] => scratch(one),
         ["active", one, "fs" | "work" | "merged", ..] => scratch(one),

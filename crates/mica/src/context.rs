@@ -3,9 +3,11 @@
 use std::cell::OnceCell;
 use std::io::IsTerminal;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use jiff::tz::TimeZone;
 use mica_api::{Cancel, Class, Engine, Error, Timestamp};
+use mica_engine::{HttpClient, Registries, RegistrySettings};
 
 use crate::docker_config::DockerConfig;
 use crate::engine::EngineOptions;
@@ -101,7 +103,9 @@ impl Cx {
         }
         self.refuse_remote_engines()?;
         let (caller, proxies) = (self.environment.caller(), self.environment.proxies());
-        let engine = (self.open)(&EngineOptions { root: self.root(), caller, proxies, repair })?;
+        let registries = self.registry_settings();
+        let options = EngineOptions { root: self.root(), caller, proxies, registries, repair };
+        let engine = (self.open)(&options)?;
         Ok(self.engine.get_or_init(|| engine).as_ref())
     }
 
@@ -160,6 +164,20 @@ impl Cx {
     /// The user's `config.json`.
     pub(crate) fn config(&self) -> &DockerConfig {
         self.config.get_or_init(|| DockerConfig::read(&self.config_directory()))
+    }
+
+    /// The files that decide about registries.
+    pub(crate) fn registry_settings(&self) -> RegistrySettings {
+        self.environment.registry_settings(&self.config_directory())
+    }
+
+    /// Registries without an engine, for commands that only deal with them.
+    ///
+    /// Signals that ask this process to end trip [`Cx::cancel`] from then on.
+    pub(crate) fn registries(&self) -> Registries {
+        self.watch.get_or_init(|| Watch::start(&self.cancel));
+        let http = HttpClient::new(self.environment.proxies());
+        Registries::new(Arc::new(http), self.registry_settings())
     }
 
     fn config_directory(&self) -> PathBuf {

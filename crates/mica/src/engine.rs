@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use mica_api::{Engine, Result};
-use mica_engine::{Caller, LocalEngine, Proxies, enter};
+use mica_engine::{Caller, LocalEngine, Proxies, RegistrySettings, enter};
 
 use crate::output::Out;
 
@@ -16,6 +16,8 @@ pub(crate) struct EngineOptions {
     pub caller: Caller,
     /// What web servers are asked through.
     pub proxies: Proxies,
+    /// The files that decide about registries.
+    pub registries: RegistrySettings,
     /// Whether a store that cannot be opened is to be made usable first.
     pub repair: bool,
 }
@@ -33,5 +35,6 @@ pub(crate) fn engine(options: &EngineOptions) -> Result<Box<dyn Engine>> {
                 Out::stderr().line(&format!("{}: replaced, because it was damaged", path.display()));
         }
     }
-    Ok(Box::new(LocalEngine::open(&options.root, mode, env!("CARGO_PKG_VERSION"), options.proxies.clone())?))
+    let network = (options.proxies.clone(), options.registries.clone());
+    Ok(Box::new(LocalEngine::open(&options.root, mode, env!("CARGO_PKG_VERSION"), network)?))
 }

@@ -1,9 +1,9 @@
 //! The process environment, read once: everything else of mica gets values, never variables.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use mica_engine::{Caller, Proxies};
+use mica_engine::{Caller, CredentialFile, CredentialKind, Proxies, RegistrySettings};
 
 /// A copy of the environment.
 #[derive(Debug, Clone, Default)]
@@ -36,6 +36,42 @@ impl Environment {
             http: first(&["HTTP_PROXY", "http_proxy"]),
             https: first(&["HTTPS_PROXY", "https_proxy"]),
             except: first(&["NO_PROXY", "no_proxy"]),
+        }
+    }
+
+    /// The files that docker, podman and containerd read about registries (registry.md section 6).
+    pub(crate) fn registry_settings(&self, docker_config: &Path) -> RegistrySettings {
+        let home = self.home();
+        let config = self.nonempty("XDG_CONFIG_HOME").map(PathBuf::from);
+        let config = config.or_else(|| home.as_ref().map(|home| home.join(".config")));
+        let runtime = self.nonempty("XDG_RUNTIME_DIR").map(PathBuf::from);
+        let containers = |folder: &Option<PathBuf>| folder.as_ref().map(|folder| folder.join("containers"));
+        let own = containers(&config);
+        let podman = [
+            self.nonempty("REGISTRY_AUTH_FILE").map(PathBuf::from),
+            containers(&runtime).map(|folder| folder.join("auth.json")),
+            own.as_ref().map(|folder| folder.join("auth.json")),
+        ];
+        let podman = podman.into_iter().flatten().map(|path| (path, CredentialKind::Containers));
+        let docker = [(docker_config.join("config.json"), CredentialKind::Docker)];
+        let legacy = home.as_ref().map(|home| (home.join(".dockercfg"), CredentialKind::Legacy));
+        let credentials = podman.chain(docker).chain(legacy);
+        let system = ["/etc/containers/certs.d", "/etc/docker/certs.d", "/etc/containerd/certs.d"];
+        let certificates = own.iter().map(|folder| folder.join("certs.d"));
+        let certificates = certificates.chain([docker_config.join("certs.d")]);
+        let given = self.nonempty("CONTAINERS_REGISTRIES_CONF").map(PathBuf::from);
+        let user = own.as_ref().map(|folder| folder.join("registries.conf")).filter(|path| path.exists());
+        let main = given.or(user).unwrap_or_else(|| PathBuf::from("/etc/containers/registries.conf"));
+        let additions = [PathBuf::from("/etc/containers/registries.conf.d")];
+        let additions =
+            additions.into_iter().chain(own.iter().map(|folder| folder.join("registries.conf.d")));
+        let rootless = config.map(|folder| folder.join("docker/daemon.json")).filter(|path| path.exists());
+        RegistrySettings {
+            credentials: credentials.map(|(path, kind)| CredentialFile { path, kind }).collect(),
+            auth_config: self.nonempty("DOCKER_AUTH_CONFIG").map(str::to_owned),
+            certificates: certificates.chain(system.map(PathBuf::from)).collect(),
+            registries: [main].into_iter().chain(additions).collect(),
+            daemon: Some(rootless.unwrap_or_else(|| PathBuf::from("/etc/docker/daemon.json"))),
         }
     }
 

@@ -87,7 +87,11 @@ pub(crate) const ROOT: &[Item] = &[
     verb::<cli::info::InfoArgs>("info", &[]),
     verb::<cli::inspect::InspectArgs>("inspect", &[]),
     verb::<cli::load::LoadArgs>("load", &[]),
+    verb::<cli::login::LoginArgs>("login", &[]),
+    verb::<cli::login::LogoutArgs>("logout", &[]),
     verb::<cli::logs::LogsArgs>("logs", &[]),
+    verb::<cli::pull::PullArgs>("pull", &[]),
+    verb::<cli::push::PushArgs>("push", &[]),
     verb::<cli::rm::RmArgs>("rm", &[]),
     verb::<cli::rmi::RmiArgs>("rmi", &[]),
     verb::<cli::save::SaveArgs>("save", &[]),
@@ -97,7 +101,7 @@ pub(crate) const ROOT: &[Item] = &[
     group("buildx", "Build with BuildKit's options", BUILDX),
     group("container", "Manage containers", CONTAINER),
     group("image", "Manage images", IMAGE),
-    group("registry", "Serve images to others", REGISTRY),
+    group("registry", "Serve a registry, and see how others are reached", REGISTRY),
     group("system", "Manage the store", SYSTEM),
 ];
 
@@ -109,6 +113,8 @@ const IMAGE: &[Item] = &[
     verb::<cli::load::LoadArgs>("load", &[]),
     verb::<cli::images::ImagesArgs>("ls", &["list"]),
     verb::<cli::image_prune::ImagePruneArgs>("prune", &[]),
+    verb::<cli::pull::PullArgs>("pull", &[]),
+    verb::<cli::push::PushArgs>("push", &[]),
     verb::<cli::rmi::RmiArgs>("rm", &["remove"]),
     verb::<cli::save::SaveArgs>("save", &[]),
     verb::<cli::tag::TagArgs>("tag", &[]),
@@ -127,7 +133,10 @@ const CONTAINER: &[Item] = &[
     verb::<cli::run::RunArgs>("run", &[]),
 ];
 
-const REGISTRY: &[Item] = &[verb::<cli::registry_serve::ServeArgs>("serve", &[])];
+const REGISTRY: &[Item] = &[
+    verb::<cli::registry_explain::ExplainArgs>("explain", &[]),
+    verb::<cli::registry_serve::ServeArgs>("serve", &[]),
+];
 
 const SYSTEM: &[Item] = &[
     verb::<cli::system_check::CheckArgs>("check", &[]),
@@ -159,8 +168,6 @@ const LATER: &[&str] = &[
     "exec",
     "imagetools",
     "kill",
-    "login",
-    "logout",
     "ls",
     "manifest",
     "network",
@@ -169,8 +176,6 @@ const LATER: &[&str] = &[
     "plugin",
     "port",
     "prune",
-    "pull",
-    "push",
     "rename",
     "restart",
     "search",
@@ -253,7 +258,7 @@ mod tests {
         assert!(matches!(find(&["image", "list", "-a"]), Found::Verb { path, .. } if path == "image list"));
         assert!(matches!(find(&["image"]), Found::Group { path, .. } if path == "image"));
         assert!(matches!(find(&["help", "build"]), Found::Help(words) if words == ["build"]));
-        assert!(matches!(find(&["pull", "x"]), Found::Later(path) if path == "pull"));
+        assert!(matches!(find(&["exec", "x"]), Found::Later(path) if path == "exec"));
         assert!(matches!(find(&[]), Found::Nothing));
     }
 
@@ -285,7 +290,7 @@ mod tests {
             ("first", &[]),
             ("all", &["help", "--all"]),
             ("unknown", &["biuld"]),
-            ("later", &["pull", "x"]),
+            ("later", &["exec", "x"]),
         ];
         for (name, words) in ways {
             let shown = crate::testing::Bench::new().run(words);

@@ -181,17 +181,47 @@ fn compressed_layer(
     scratch: &Path,
     cancel: &Cancel,
 ) -> Result<(Descriptor, ArchiveBlob<'static>), Error> {
+    let (descriptor, path) = layer_file(workshop, record, (compressor, media), scratch, cancel)?;
+    let size_bytes = descriptor.size;
+    let body = BlobBody::reader(move || File::open(&path));
+    Ok((descriptor, ArchiveBlob { size_bytes, body }))
+}
+
+/// A layer in this form as a file of scratch space.
+///
+/// # Errors
+/// It is damaged, or there is no room for it.
+pub(crate) fn packed_layer(
+    workshop: &Workshop,
+    record: &LayerRecord,
+    (compression, media): (Compression, &str),
+    scratch: &Path,
+    cancel: &Cancel,
+) -> Result<(Descriptor, PathBuf), Error> {
+    layer_file(workshop, record, (compressor(compression), media), scratch, cancel)
+}
+
+fn layer_file(
+    workshop: &Workshop,
+    record: &LayerRecord,
+    (compressor, media): (Compressor, &str),
+    scratch: &Path,
+    cancel: &Cancel,
+) -> Result<(Descriptor, PathBuf), Error> {
     let path = scratch.join(record.id.to_string());
     let failed = |error: io::Error| {
         Error::new(Class::of_io(&error), format!("cannot compress layer {}", record.diff_id))
             .why(error.to_string())
     };
-    let mut output =
-        Hashed { file: File::create(&path).map_err(failed)?, hasher: Hasher::new(Algorithm::Sha256) };
+    let file = File::create(&path).map_err(failed)?;
+    if compressor == Compressor::None {
+        let mut output = io::BufWriter::with_capacity(256 << 10, file);
+        write_layer(workshop, record, &mut output, cancel).and_then(|()| output.flush()).map_err(failed)?;
+        return Ok((Descriptor::new(media, record.diff_id.0.clone(), record.tar_bytes), path));
+    }
+    let mut output = Hashed { file, hasher: Hasher::new(Algorithm::Sha256) };
     let size_bytes = compress_layer(workshop, record, compressor, &mut output, cancel).map_err(failed)?;
-    let descriptor = Descriptor::new(media, output.hasher.finish(), size_bytes);
-    let body = BlobBody::reader(move || File::open(&path));
-    Ok((descriptor, ArchiveBlob { size_bytes, body }))
+    Ok((Descriptor::new(media, output.hasher.finish(), size_bytes), path))
 }
 
 fn compress_layer(

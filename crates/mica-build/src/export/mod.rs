@@ -17,7 +17,7 @@ use crate::progress::Progress;
 use crate::publish::{ImageDraft, ManifestForm};
 
 pub use archive::{Exported, archive_images};
-pub(crate) use archive::{layer_blob, layer_media_type};
+pub(crate) use archive::{layer_blob, layer_media_type, packed_layer};
 pub use output::OutputFile;
 pub use rootfs::rootfs_tar;
 
@@ -97,7 +97,9 @@ pub(crate) fn files(
             let step = progress.internal("exporting to client tarball");
             (step, rootfs::write_to(workshop, result, destination, lease, cancel))
         }
-        Output::Store { .. } | Output::Archive { .. } | Output::CacheOnly => return Ok(()),
+        Output::Store { .. } | Output::Registry { .. } | Output::Archive { .. } | Output::CacheOnly => {
+            return Ok(());
+        }
     };
     match written.map_err(|error| cause(error, cancel)) {
         Ok(()) => {

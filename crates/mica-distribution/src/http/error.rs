@@ -46,9 +46,25 @@ pub enum HttpError {
         /// The cause.
         source: reqwest::Error,
     },
+    /// A server that says nothing.
+    #[error("{url} was silent for {seconds} s")]
+    Silent {
+        /// The URL.
+        url: String,
+        /// How long.
+        seconds: u64,
+    },
     /// TLS roots, proxies or the resolver cannot be used.
     #[error("cannot set up the HTTP client")]
     Setup(#[source] reqwest::Error),
+    /// A certificate or key that cannot be used.
+    #[error("cannot use the certificate {}", path.display())]
+    Certificate {
+        /// Its file.
+        path: std::path::PathBuf,
+        /// Why not.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// No event loop.
     #[error("cannot start the network's event loop")]
     Runtime(#[source] std::io::Error),
@@ -58,7 +74,7 @@ pub enum HttpError {
 }
 
 impl HttpError {
-    pub(super) fn transport(url: &Url, source: reqwest::Error) -> Self {
+    pub(crate) fn transport(url: &Url, source: reqwest::Error) -> Self {
         Self::Transport { url: shown(url), source: source.without_url() }
     }
 
@@ -76,16 +92,18 @@ impl HttpError {
 impl Fault for HttpError {
     fn class(&self) -> Class {
         match self {
-            Self::Url { .. } | Self::Header { .. } => Class::Invalid,
+            Self::Url { .. } | Self::Header { .. } | Self::Certificate { .. } => Class::Invalid,
             Self::Redirect { .. } | Self::TooManyRedirects { .. } => Class::Denied,
-            Self::Transport { .. } | Self::Setup(_) | Self::Runtime(_) => Class::Internal,
+            Self::Transport { .. } | Self::Silent { .. } | Self::Setup(_) | Self::Runtime(_) => {
+                Class::Internal
+            }
             Self::Cancelled(_) => Class::Cancelled,
         }
     }
 }
 
 /// A URL without its password.
-pub(super) fn shown(url: &Url) -> String {
+pub(crate) fn shown(url: &Url) -> String {
     let mut url = url.clone();
     if url.password().is_some() {
         // cannot fail: a URL with a password has a host

@@ -5,18 +5,21 @@
 
 mod addresses;
 mod error;
+mod exchange;
 
 use std::future::Future;
 use std::io::{self, Read};
-use std::net::IpAddr;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use mica_api::{Cancel, Cancelled};
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue, LOCATION};
-use reqwest::{Client, Url};
+use reqwest::{Client, Method, Url};
 
 pub use error::HttpError;
+pub(crate) use error::shown;
+pub use exchange::TlsProfile;
+pub(crate) use exchange::{Outgoing, Payload, is_inner_host, unless_silent};
 
 /// How long a connection may take to come about (security.md section 5).
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
@@ -26,6 +29,10 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 const REDIRECTS_MAX: usize = 5;
 /// How often a waiting call looks whether it is still wanted.
 const CANCEL_POLL: Duration = Duration::from_millis(50);
+/// What is never asked for through a proxy.
+const LOOPBACK: &str = "localhost,127.0.0.0/8,::1";
+/// Threads that drive connections: transfers run on the threads of their callers.
+const NETWORK_THREADS: usize = 2;
 
 /// Proxies, as the environment or the client's config names them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -42,8 +49,8 @@ pub struct Proxies {
 pub struct HttpClient {
     proxies: Proxies,
     runtime: OnceLock<tokio::runtime::Runtime>,
-    anywhere: OnceLock<Client>,
-    outside: OnceLock<Client>,
+    /// By what they trust, and whether they connect to outer addresses only.
+    clients: Mutex<Vec<((TlsProfile, bool), Client)>>,
 }
 
 /// An answer whose body has not been read.
@@ -58,7 +65,7 @@ pub struct HttpResponse<'a> {
 impl HttpClient {
     /// A client that uses these proxies.
     pub fn new(proxies: Proxies) -> Self {
-        Self { proxies, runtime: OnceLock::new(), anywhere: OnceLock::new(), outside: OnceLock::new() }
+        Self { proxies, runtime: OnceLock::new(), clients: Mutex::default() }
     }
 
     /// Asks for a URL and follows redirects. Any status is an answer.
@@ -71,34 +78,16 @@ impl HttpClient {
         headers: &[(&str, &str)],
         cancel: &Cancel,
     ) -> Result<HttpResponse<'_>, HttpError> {
-        let url = parse(url)?;
-        let headers = header_map(headers)?;
-        let response = self.wait(cancel, self.follow(url, headers))??;
+        let outgoing = Outgoing {
+            method: Method::GET,
+            url: parse(url)?,
+            headers: header_map(headers)?,
+            payload: Payload::None,
+            tls: &TlsProfile::default(),
+            follow: true,
+        };
+        let response = self.wait(cancel, self.exchange(&outgoing))??;
         Ok(HttpResponse { http: self, cancel: cancel.clone(), response, chunk: Vec::new(), read: 0 })
-    }
-
-    async fn follow(&self, mut url: Url, headers: HeaderMap) -> Result<reqwest::Response, HttpError> {
-        let mut client = self.anywhere()?;
-        let first = url.clone();
-        for _ in 0..=REDIRECTS_MAX {
-            let request = client.get(url.clone()).headers(headers.clone());
-            let response = request.send().await.map_err(|source| HttpError::transport(&url, source))?;
-            let Some(location) = redirect(&response) else { return Ok(response) };
-            let target = url.join(&location).map_err(|_| HttpError::redirect(&url, &location))?;
-            if !matches!(target.scheme(), "http" | "https") {
-                return Err(HttpError::redirect(&url, &location));
-            }
-            let from_outside = response.remote_addr().is_some_and(|addr| !addresses::is_inner(addr.ip()));
-            if from_outside && !self.is_proxied(&url) {
-                client = self.outside()?;
-                let literal = target.host_str().and_then(|host| host.trim_matches(['[', ']']).parse().ok());
-                if literal.is_some_and(|ip: IpAddr| addresses::is_inner(ip)) {
-                    return Err(HttpError::inner(&url, &target));
-                }
-            }
-            url = target;
-        }
-        Err(HttpError::TooManyRedirects { url: error::shown(&first), max: REDIRECTS_MAX })
     }
 
     fn is_proxied(&self, url: &Url) -> bool {
@@ -106,16 +95,20 @@ impl HttpClient {
         proxy.is_some()
     }
 
-    fn anywhere(&self) -> Result<&Client, HttpError> {
-        get_or_try(&self.anywhere, || self.builder()?.build().map_err(HttpError::Setup))
-    }
-
-    /// A client that connects to no inner address, whatever names resolve to.
-    fn outside(&self) -> Result<&Client, HttpError> {
-        get_or_try(&self.outside, || {
-            let resolver = Arc::new(addresses::OuterOnly);
-            self.builder()?.dns_resolver(resolver).build().map_err(HttpError::Setup)
-        })
+    /// The client for what is trusted; with `outside`, one that connects to no inner address, whatever names resolve to.
+    fn client(&self, tls: &TlsProfile, outside: bool) -> Result<Client, HttpError> {
+        let key = (tls.clone(), outside);
+        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, client)) = clients.iter().find(|(known, _)| *known == key) {
+            return Ok(client.clone());
+        }
+        let mut builder = tls.apply(self.builder()?)?;
+        if outside {
+            builder = builder.dns_resolver(std::sync::Arc::new(addresses::OuterOnly));
+        }
+        let client = builder.build().map_err(HttpError::Setup)?;
+        clients.push((key, client.clone()));
+        Ok(client)
     }
 
     fn builder(&self) -> Result<reqwest::ClientBuilder, HttpError> {
@@ -126,9 +119,10 @@ impl HttpClient {
             .redirect(reqwest::redirect::Policy::none())
             .referer(false)
             .connect_timeout(CONNECT_TIMEOUT)
-            .read_timeout(IDLE_TIMEOUT)
             .no_proxy();
-        let except = self.proxies.except.as_deref().and_then(reqwest::NoProxy::from_string);
+        // as every program of this field: a proxy elsewhere cannot reach this machine's own servers
+        let except = format!("{},{LOOPBACK}", self.proxies.except.as_deref().unwrap_or_default());
+        let except = reqwest::NoProxy::from_string(&except);
         if let Some(url) = &self.proxies.http {
             let proxy = reqwest::Proxy::http(url).map_err(HttpError::Setup)?;
             builder = builder.proxy(proxy.no_proxy(except.clone()));
@@ -141,9 +135,14 @@ impl HttpClient {
     }
 
     /// Runs a future unless the caller gives up.
-    fn wait<F: Future>(&self, cancel: &Cancel, future: F) -> Result<F::Output, HttpError> {
+    pub(crate) fn wait<F: Future>(&self, cancel: &Cancel, future: F) -> Result<F::Output, HttpError> {
         let runtime = get_or_try(&self.runtime, || {
-            tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(HttpError::Runtime)
+            tokio::runtime::Builder::new_multi_thread()
+                .worker_threads(NETWORK_THREADS)
+                .thread_name("mica-network")
+                .enable_all()
+                .build()
+                .map_err(HttpError::Runtime)
         })?;
         runtime.block_on(async {
             tokio::pin!(future);
@@ -186,7 +185,9 @@ impl HttpResponse<'_> {
 impl Read for HttpResponse<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         while self.read == self.chunk.len() {
-            let next = self.http.wait(&self.cancel, self.response.chunk()).map_err(io::Error::other)?;
+            let url = self.response.url().clone();
+            let next = unless_silent(self.response.chunk(), &url);
+            let next = self.http.wait(&self.cancel, next).and_then(|next| next).map_err(io::Error::other)?;
             match next.map_err(io::Error::other)? {
                 Some(chunk) => (self.chunk, self.read) = (chunk.into(), 0),
                 None => return Ok(0),

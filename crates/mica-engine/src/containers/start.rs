@@ -104,7 +104,7 @@ fn numbers(id: &ContainerId, attempt: u32) -> (u64, u64) {
     (digits(start), digits(start + 16))
 }
 
-/// The image in this store. Pulling is not there yet, so the error says so in docker's words.
+/// The image in this store; whoever asks pulls it before, if it may be pulled.
 fn find_image(engine: &LocalEngine, query: &str) -> Result<ImageRecord> {
     match engine.store().find_image(query) {
         Err(ImageError::NotFound { .. }) => {
@@ -112,11 +112,8 @@ fn find_image(engine: &LocalEngine, query: &str) -> Result<ImageRecord> {
                 .parse()
                 .map_err(|error: ReferenceError| Error::new(Class::Invalid, error.to_string()))?;
             let name = name.or_latest().familiar();
-            Err(Error::new(Class::NotFound, format!("Unable to find image '{name}' locally"))
-                .why("images cannot be pulled from registries yet")
-                .hint(
-                    "`mica images` lists what is here; `mica build`, `load`, `import` and `pack` make images",
-                ))
+            Err(Error::new(Class::NotFound, format!("No such image: {name}"))
+                .hint(format!("`mica pull {name}`, or `mica images` for what is here")))
         }
         other => Ok(other?),
     }

@@ -30,13 +30,14 @@ impl Check<'_> {
             self.found(&path, Problem::Missing, Vec::new(), outcome);
         }
         self.mode_of(&state.store_json(), 0o600)?;
-        let rules: [(PathBuf, Rule); 12] = [
+        let rules: [(PathBuf, Rule); 13] = [
             (state.root().to_owned(), is_top_level),
-            (state.root().join("content"), |name| matches!(name, "blobs" | "ingest")),
+            (state.root().join("content"), |name| matches!(name, "blobs" | "ingest" | "partial")),
             (state.root().join("content/blobs"), |name| matches!(name, "sha256" | "sha512")),
             (state.blobs(mica_oci::Algorithm::Sha256), |name| is_hex(name, 64)),
             (state.blobs(mica_oci::Algorithm::Sha512), |name| is_hex(name, 128)),
             (state.ingests(), is_scratch),
+            (state.partials(), is_partial),
             (state.layers(), |name| name.parse::<LayerId>().is_ok()),
             (state.actives(), is_scratch),
             (state.containers(), |name| name.parse::<ContainerId>().is_ok()),
@@ -94,6 +95,14 @@ impl Check<'_> {
         }
         Ok(paths)
     }
+}
+
+fn is_partial(name: &str) -> bool {
+    name.split_once('-').is_some_and(|(algorithm, hex)| match algorithm {
+        "sha256" => is_hex(hex, 64),
+        "sha512" => is_hex(hex, 128),
+        _ => false,
+    })
 }
 
 fn is_top_level(name: &str) -> bool {

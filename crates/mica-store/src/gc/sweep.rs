@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
 use mica_oci::{Algorithm, Digest};
@@ -19,6 +19,9 @@ use crate::{LeaseId, Store, files, lease};
 const BLOBS_PER_TURN: usize = 64;
 /// A stat cache that no build used for this long goes; it only saves time.
 const STAT_CACHE_AGE: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// An interrupted transfer that nobody takes up again for this long is forgotten.
+const PARTIAL_AGE: Duration = Duration::from_secs(24 * 3600);
 
 /// The names in the directories, read before the transaction.
 pub(super) struct Listing {
@@ -146,6 +149,7 @@ pub(super) fn run(
     }
     problem(remove_free_locks(store));
     problem(remove_old_stat_caches(store));
+    problem(remove_old_partials(store));
     for pruned in forgotten.cache {
         match remove_loose(store, &pruned) {
             Ok(Some(freed_bytes)) => {
@@ -202,13 +206,36 @@ fn remove_free_locks(store: &Store) -> Result<(), StoreError> {
     Ok(())
 }
 
+/// Removes what is left of transfers that nobody took up again.
+fn remove_old_partials(store: &Store) -> Result<(), StoreError> {
+    let directory = store.state().partials();
+    if !directory.exists() {
+        return Ok(());
+    }
+    for name in files::list(&directory).context("list", &directory)? {
+        let path = directory.join(name);
+        if !is_older(&path, PARTIAL_AGE) {
+            continue;
+        }
+        if let Some(_held) = lock::try_lock(&path, Mode::Exclusive)? {
+            files::remove_file(&path).context("remove", &path)?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether nobody wrote a file for so long.
+fn is_older(path: &Path, limit: Duration) -> bool {
+    let modified = std::fs::symlink_metadata(path).and_then(|metadata| metadata.modified());
+    let age = modified.ok().and_then(|time| SystemTime::now().duration_since(time).ok());
+    age.is_some_and(|age| age > limit)
+}
+
 fn remove_old_stat_caches(store: &Store) -> Result<(), StoreError> {
     let directory = store.state().contexts();
     for name in files::list(&directory).context("list", &directory)? {
         let path = directory.join(name);
-        let modified = std::fs::symlink_metadata(&path).and_then(|metadata| metadata.modified());
-        let age = modified.ok().and_then(|time| SystemTime::now().duration_since(time).ok());
-        if age.is_some_and(|age| age > STAT_CACHE_AGE) {
+        if is_older(&path, STAT_CACHE_AGE) {
             files::remove_file(&path).context("remove", &path)?;
         }
     }

@@ -161,7 +161,9 @@ fn values(arg: &Arg, cx: &Cx) -> Vec<(String, String)> {
     }
     let name = arg.get_value_names().and_then(|names| names.first()).map_or("", |name| name.as_str());
     match name {
-        "IMAGE" | "SOURCE_IMAGE[:TAG]" | "REPOSITORY[:TAG]" => images(cx),
+        "IMAGE" | "SOURCE_IMAGE[:TAG]" | "REPOSITORY[:TAG]" | "NAME[:TAG]" | "NAME[:TAG|@DIGEST]" => {
+            images(cx)
+        }
         "CONTAINER" => containers(cx, ""),
         "NAME|ID" => [containers(cx, ""), images(cx)].concat(),
         "SOURCE" | "DESTINATION" => [containers(cx, ":"), vec![shell(FILES)]].concat(),
@@ -212,7 +214,7 @@ mod tests {
     #[test]
     fn commands_are_completed_at_every_level() {
         assert_eq!(complete(&["im"]), ["images", "import", "image"]);
-        assert_eq!(complete(&["image", "p"]), ["prune"]);
+        assert_eq!(complete(&["image", "p"]), ["prune", "pull", "push"]);
         assert_eq!(complete(&["--root", "/x", "container", "ru"]), ["run"]);
         assert_eq!(complete(&["--deb"]), ["--debug"]);
         assert!(complete(&["nope", ""]).is_empty());

@@ -9,6 +9,7 @@ mod plain;
 mod rawjson;
 mod tail;
 mod trace;
+mod transfer;
 mod tty;
 
 pub(crate) use display::{Display, Mode};
@@ -17,3 +18,4 @@ pub(crate) use display::{Phase, Renderer};
 pub(crate) use tail::warnings;
 #[cfg(test)]
 pub(crate) use trace::Trace;
+pub(crate) use transfer::TransferDisplay;

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use mica_api::*;
-use mica_oci::{ContainerConfig, Digest, Platform};
+use mica_oci::{ContainerConfig, Descriptor, Digest, Platform, Reference, Tag};
 use serde_json::json;
 
 use super::{recorded, tars};
@@ -78,6 +78,10 @@ fn container(name: &str, state: ContainerState) -> ContainerSummary {
         networks: vec!["host".to_owned()],
         size_bytes: Some(1_540),
     }
+}
+
+fn target(name: &str) -> Descriptor {
+    Descriptor::new("application/vnd.oci.image.manifest.v1+json", digest(name), 428)
 }
 
 fn details() -> ImageDetails {
@@ -378,6 +382,32 @@ impl Engine for FakeEngine {
         self.note(format_args!("{request:?}"));
         line(LogLine { stderr: false, at: before(10), data: b"out\n".to_vec() })?;
         line(LogLine { stderr: true, at: before(9), data: b"err\n".to_vec() })
+    }
+
+    fn pull(&self, request: PullImage, _: &Cancel, events: &dyn EventSink) -> Result<PulledImage> {
+        self.note(format_args!("{request:?}"));
+        let tell =
+            |id: &str, state| events.event(Event::Transfer(TransferUpdate { id: id.to_owned(), state }));
+        let tag = request.reference.tag().map(ToString::to_string).unwrap_or_default();
+        tell(&tag, TransferState::PullingFrom(request.reference.repository().to_owned()));
+        tell("0123456789ab", TransferState::AlreadyHere);
+        let states = [TransferState::Queued, TransferState::Downloaded, TransferState::Pulled];
+        states.into_iter().for_each(|state| tell("ba9876543210", state));
+        Ok(PulledImage { target: target("pulled"), is_newer: tag == "latest" })
+    }
+
+    fn remote_tags(&self, _: &Reference, _: &Cancel) -> Result<Vec<Tag>> {
+        Ok(vec![Tag::latest(), "3".parse().unwrap()])
+    }
+
+    fn push(&self, request: PushImage, _: &Cancel, events: &dyn EventSink) -> Result<PushedImage> {
+        self.note(format_args!("{request:?}"));
+        let tell =
+            |id: &str, state| events.event(Event::Transfer(TransferUpdate { id: id.to_owned(), state }));
+        tell("0123456789ab", TransferState::Preparing);
+        tell("0123456789ab", TransferState::Pushed);
+        tell("ba9876543210", TransferState::Mounted("library/base".to_owned()));
+        Ok(PushedImage { target: target("pushed"), instead_of: Some(digest("index")) })
     }
 
     fn info(&self) -> Result<SystemInfo> {

@@ -2,7 +2,6 @@
 
 use crate::flags::Foreign;
 
-const PUSH: &str = "registries come later; save an archive with -o type=oci,dest=FILE";
 const ATTEST: &str = "attestations come with registries";
 const LEGACY: &str = "only docker's legacy builder had it";
 const LIMITS: &str = "only docker's legacy builder had it; --resource limits what a RUN uses";
@@ -19,7 +18,7 @@ pub(super) const FLAGS: &[Foreign] = &[
     Foreign::idle("cpu-shares", LIMITS).short('c'),
     Foreign::idle("cpuset-cpus", LIMITS),
     Foreign::idle("cpuset-mems", LIMITS),
-    Foreign::idle_switch("disable-content-trust", "nothing is pulled"),
+    Foreign::idle_switch("disable-content-trust", "signatures of Notary v1 are not looked at"),
     Foreign::idle_switch("force-rm", LEGACY),
     Foreign::idle("isolation", "only Windows has it"),
     Foreign::idle("memory", LIMITS).short('m'),
@@ -27,8 +26,6 @@ pub(super) const FLAGS: &[Foreign] = &[
     Foreign::refused("policy", "source policies come with registries"),
     Foreign::refused("print", "build checks come later"),
     Foreign::refused("provenance", ATTEST).optional(),
-    Foreign::refused_switch("pull", "registries come later; base images are built, loaded or imported"),
-    Foreign::refused_switch("push", PUSH),
     Foreign::idle_switch("rm", LEGACY),
     Foreign::refused("root", "it is buildx's; mica's own comes before the verb: mica --root DIR build"),
     Foreign::refused("sbom", ATTEST).optional(),

@@ -111,7 +111,7 @@ pub(crate) struct BuildArgs {
     /// Run every step of these stages
     #[arg(long, value_name = "STAGE", value_delimiter = ',')]
     no_cache_filter: Vec<String>,
-    /// Where the result goes: DIR, -, or type=image|oci|docker|local|tar|cacheonly[,dest=PATH]
+    /// Where the result goes: DIR, -, or type=image|registry|oci|docker|local|tar|cacheonly[,dest=PATH]
     #[arg(short, long, value_name = "OUTPUT")]
     output: Vec<String>,
     /// Platform of the image: linux/arm64
@@ -120,6 +120,12 @@ pub(crate) struct BuildArgs {
     /// How progress is shown: auto, plain, tty, quiet, rawjson
     #[arg(long, value_name = "MODE")]
     progress: Option<String>,
+    /// Ask the registries of base images for newer ones, although the images are here
+    #[arg(long)]
+    pull: bool,
+    /// Send the result to the registry of its name (as --output type=registry)
+    #[arg(long)]
+    push: bool,
     /// Print nothing but the image ID
     #[arg(short, long)]
     quiet: bool,

@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
-use mica_api::{Annotation, Class, Compression, Destination, Error, ImageForm, ImageLayout, Output};
+use mica_api::{
+    Annotation, Class, Compression, Destination, Error, ImageForm, ImageLayout, Output, RegistryPush,
+};
 use mica_oci::Reference;
 
 use crate::context::Cx;
@@ -31,6 +33,8 @@ pub(super) struct Given<'a> {
     pub texts: &'a [String],
     /// `--load`.
     pub load: bool,
+    /// `--push`.
+    pub push: bool,
     /// `--annotation`.
     pub annotations: &'a [Annotation],
     /// `--allow=buildx.local.delete`.
@@ -42,23 +46,33 @@ pub(super) struct Given<'a> {
 /// # Errors
 /// An output makes no sense, comes later, or would go to a terminal.
 pub(super) fn all(given: &Given<'_>, cx: &Cx, here: &Path) -> Result<Outputs, Failure> {
-    let Given { texts, load, annotations, allow_delete } = *given;
+    let Given { texts, load, push, annotations, allow_delete } = *given;
     let mut all = Outputs::default();
     for text in texts {
         let spec = Spec { allow_delete, ..Spec::parse(text)? };
         spec.check_keys(text)?;
-        let (mut output, names) = spec.output(text, cx, here)?;
-        if let Output::Store { form } | Output::Archive { form, .. } = &mut output {
-            // what is said of this output alone wins
-            form.annotations.splice(0..0, annotations.iter().cloned());
-        }
-        all.outputs.push(output);
+        let (outputs, names) = spec.outputs(text, cx, here)?;
+        all.outputs.extend(outputs);
         all.names.extend(names);
     }
     let stored = all.outputs.iter().any(|output| matches!(output, Output::Store { .. }));
-    if texts.is_empty() || (load && !stored) {
-        let form = ImageForm { annotations: annotations.to_vec(), ..ImageForm::default() };
-        all.outputs.push(Output::Store { form });
+    let pushed = all.outputs.iter().any(|output| matches!(output, Output::Registry { .. }));
+    if texts.is_empty() || ((load || (push && !pushed)) && !stored) {
+        all.outputs.push(Output::Store { form: ImageForm::default() });
+    }
+    if push && !pushed {
+        let form = all.outputs.iter().find_map(|output| match output {
+            Output::Store { form } => Some(form.clone()),
+            _ => None,
+        });
+        all.outputs.push(Output::Registry { push: RegistryPush::default(), form: form.unwrap_or_default() });
+    }
+    for output in &mut all.outputs {
+        if let Output::Store { form } | Output::Archive { form, .. } | Output::Registry { form, .. } = output
+        {
+            // what is said of this output alone wins
+            form.annotations.splice(0..0, annotations.iter().cloned());
+        }
     }
     Ok(all)
 }
@@ -111,35 +125,71 @@ impl Spec {
         for (key, value) in &self.fields {
             let known = match (self.kind.as_str(), key.as_str()) {
                 ("oci" | "docker" | "local" | "tar", "dest") | ("image" | "oci" | "docker", "name") => true,
-                ("image", "push" | "push-by-digest" | "registry.insecure") => is_false(value),
+                ("registry", "name") | ("image" | "registry", "push" | "push-by-digest") => true,
+                ("image" | "registry", "registry.insecure") => is_false(value),
                 ("image", "store" | "unpack") => !is_false(value),
+                ("registry", "store" | "unpack") => true,
                 ("oci" | "docker", "tar" | "compression" | "compression-level" | "force-compression") => true,
-                ("image" | "oci" | "docker", "oci-mediatypes" | "rewrite-timestamp") => true,
-                ("image", "compression" | "compression-level" | "force-compression") => true,
-                ("image" | "oci" | "docker", name) if name.starts_with("annotation") => true,
+                ("image" | "registry" | "oci" | "docker", "oci-mediatypes" | "rewrite-timestamp") => true,
+                ("image" | "registry", "compression" | "compression-level" | "force-compression") => true,
+                ("image" | "registry" | "oci" | "docker", name) if name.starts_with("annotation") => true,
                 ("local", "mode" | "platform-split") => true,
                 ("tar", "platform-split") => is_false(value),
                 _ => false,
             };
             if !known {
-                let problem = match (self.kind.as_str(), key.as_str()) {
-                    ("image", "push") => "push is not supported yet".to_owned(),
-                    _ => format!("{key}={value} is not supported yet for outputs of type {}", self.kind),
-                };
+                let problem = format!("{key}={value} is not supported yet for outputs of type {}", self.kind);
                 return Err(Error::new(Class::Unsupported, problem).why(format!("in --output {text}")));
             }
         }
         Ok(())
     }
 
-    fn output(&self, text: &str, cx: &Cx, here: &Path) -> Result<(Output, Vec<Reference>), Failure> {
+    /// What it means, and the names that it gives to the stored image.
+    fn outputs(&self, text: &str, cx: &Cx, here: &Path) -> Result<(Vec<Output>, Vec<Reference>), Failure> {
+        if !matches!(self.kind.as_str(), "image" | "registry") {
+            let (output, names) = self.output(cx, here)?;
+            return Ok((vec![output], names));
+        }
+        // layers are compressed when they leave; what makes no sense is refused now
+        let compression = compression(&|key| self.get(key))?;
+        let form = self.form()?;
+        let is = |key: &str| self.get(key).is_some_and(|value| !is_false(value));
+        let by_digest = is("push-by-digest");
+        if !by_digest && !is("push") && self.kind == "image" {
+            return Ok((vec![Output::Store { form }], self.names()?));
+        }
+        let force_compression = is("force-compression");
+        let push = RegistryPush { compression, force_compression, by_digest: Vec::new() };
+        if by_digest {
+            let push = RegistryPush { by_digest: self.untagged(text)?, ..push };
+            return Ok((vec![Output::Registry { push, form }], Vec::new()));
+        }
+        let stored = Output::Store { form: form.clone() };
+        Ok((vec![stored, Output::Registry { push, form }], self.names()?))
+    }
+
+    /// Names of repositories alone.
+    fn untagged(&self, text: &str) -> Result<Vec<Reference>, Error> {
+        let names = self.get("name").unwrap_or_default().split(',').filter(|name| !name.is_empty());
+        let names = names.map(|name| {
+            let reference: Reference =
+                name.parse().map_err(|error| invalid(format!("invalid name {name:?}: {error}")))?;
+            match reference.tag() {
+                Some(_) => Err(invalid(format!("can't push tagged ref {reference} by digest"))),
+                None => Ok(reference),
+            }
+        });
+        let names = names.collect::<Result<Vec<Reference>, Error>>()?;
+        match names.is_empty() {
+            true => Err(invalid("name is required to push by digest").why(format!("in --output {text}"))),
+            false => Ok(names),
+        }
+    }
+
+    fn output(&self, cx: &Cx, here: &Path) -> Result<(Output, Vec<Reference>), Failure> {
         let dest = self.get("dest");
         match self.kind.as_str() {
-            "image" => {
-                // layers are compressed when they leave; what makes no sense is refused now
-                compression(&|key| self.get(key))?;
-                Ok((Output::Store { form: self.form()? }, self.names()?))
-            }
             "docker" if dest.is_none() => Ok((Output::Store { form: self.form()? }, self.names()?)),
             "oci" | "docker" => {
                 let layout = if self.kind == "oci" { ImageLayout::Oci } else { ImageLayout::Docker };
@@ -169,14 +219,8 @@ impl Spec {
             },
             "tar" => Ok((Output::Tar { destination: self.destination(cx, here)? }, Vec::new())),
             "cacheonly" => Ok((Output::CacheOnly, Vec::new())),
-            "registry" => {
-                Err(Error::new(Class::Unsupported, "outputs of type registry are not supported yet")
-                    .why(format!("in --output {text}"))
-                    .hint("-o type=oci,dest=FILE")
-                    .into())
-            }
             other => Err(invalid(format!("exporter {other:?} could not be found"))
-                .hint("types are image, oci, docker, local, tar, cacheonly")
+                .hint("types are image, registry, oci, docker, local, tar, cacheonly")
                 .into()),
         }
     }
@@ -310,7 +354,7 @@ mod tests {
     fn parse(texts: &[&str], load: bool) -> Result<Outputs, String> {
         let texts: Vec<String> = texts.iter().map(|text| (*text).to_owned()).collect();
         all(
-            &Given { texts: &texts, load, annotations: &[], allow_delete: false },
+            &Given { texts: &texts, load, push: false, annotations: &[], allow_delete: false },
             &Bench::new().context(),
             Path::new("/here"),
         )
@@ -362,9 +406,21 @@ mod tests {
     }
 
     #[test]
+    fn what_is_pushed_is_stored_unless_it_has_no_name() {
+        let outputs = parse(&["type=registry,name=r/a:1,compression=zstd"], false).unwrap();
+        let [Output::Store { .. }, Output::Registry { push, .. }] = outputs.outputs.as_slice() else {
+            panic!("{outputs:?}")
+        };
+        assert_eq!((push.compression, outputs.names.len()), (Compression::Zstd(None), 1));
+        let by_digest = one("type=image,push-by-digest=true,name=r/a");
+        assert!(matches!(by_digest, Output::Registry { push, .. } if push.by_digest.len() == 1));
+    }
+
+    #[test]
     fn what_would_be_ignored_is_refused() {
-        assert!(problem("type=image,push=true").contains("push is not supported yet"));
-        assert!(problem("type=registry").contains("type registry"));
+        assert!(problem("type=image,push=true,registry.insecure=true").contains("registry.insecure=true"));
+        assert!(problem("type=registry,push-by-digest=true,name=a:1").contains("can't push tagged ref"));
+        assert!(problem("type=registry,push-by-digest=true").contains("name is required"));
         assert!(problem("type=oci,dest=x,colour=red").contains("colour=red is not supported yet"));
         assert!(problem("type=oci,dest=x,annotation-nope.a=b").contains("unknown annotation type \"nope\""));
         assert!(problem("type=nope").contains("could not be found"));

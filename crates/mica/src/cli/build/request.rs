@@ -33,6 +33,7 @@ impl BuildArgs {
         let given = outputs::Given {
             texts: &self.output,
             load: self.load,
+            push: self.push,
             annotations: &annotations.concat(),
             allow_delete: self.allow.iter().any(|entitlement| entitlement == permissions::DELETE),
         };
@@ -68,6 +69,7 @@ impl BuildArgs {
             cgroup_parent: self.cgroup_parent.filter(|parent| !parent.is_empty()),
             resources: resources::parse(&self.resource)?,
             log_limits: resources::log_limits(environment),
+            pull: self.pull,
             network: self.network,
             extra_hosts,
             shm_bytes: self.shm_size,

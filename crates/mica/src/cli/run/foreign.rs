@@ -5,7 +5,6 @@ use crate::flags::Foreign;
 const NETWORKS: &str = "networks come later; this version knows --network none and --network host";
 const DETACHED: &str = "containers run in the foreground in this version";
 const LIMITS: &str = "cgroup limits come later; this version knows --pids-limit and --ulimit";
-const PULLS: &str = "registries come later; images are built, loaded or imported";
 const WINDOWS: &str = "only Windows has it";
 const VOLUMES: &str = "mount a volume by its name: -v NAME:/dir";
 const NAMESPACES: &str = "containers always have their own namespaces in this version";
@@ -38,7 +37,7 @@ pub(super) const FLAGS: &[Foreign] = &[
     Foreign::refused("device-read-iops", LIMITS),
     Foreign::refused("device-write-bps", LIMITS),
     Foreign::refused("device-write-iops", LIMITS),
-    Foreign::idle_switch("disable-content-trust", "nothing is pulled"),
+    Foreign::idle_switch("disable-content-trust", "signatures of Notary v1 are not looked at"),
     Foreign::refused("dns", NETWORKS),
     Foreign::refused("dns-option", NETWORKS),
     Foreign::refused("dns-search", NETWORKS),
@@ -75,8 +74,6 @@ pub(super) const FLAGS: &[Foreign] = &[
     Foreign::refused("pid", NAMESPACES),
     Foreign::refused("publish", NETWORKS).short('p'),
     Foreign::refused_switch("publish-all", NETWORKS).short('P'),
-    Foreign::refused("pull", PULLS),
-    Foreign::idle_switch("quiet", "nothing is pulled").short('q'),
     Foreign::refused("restart", DETACHED),
     Foreign::idle_switch("sig-proxy", "signals always reach the program"),
     Foreign::refused("stop-timeout", DETACHED),

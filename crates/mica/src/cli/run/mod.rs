@@ -2,8 +2,10 @@
 
 mod foreign;
 mod mounts;
+mod pull;
 mod request;
 
+use pull::PullPolicy;
 pub(super) use request::platform;
 
 use std::path::PathBuf;
@@ -101,6 +103,12 @@ pub(crate) struct RunArgs {
     /// Give the program all privileges mica has
     #[arg(long)]
     privileged: bool,
+    /// When to pull the image: always, missing or never
+    #[arg(long, value_name = "WHEN", default_value = "missing", hide_possible_values = true)]
+    pull: PullPolicy,
+    /// Print nothing about pulling
+    #[arg(short, long)]
+    quiet: bool,
     /// Do not let the program change its root file system
     #[arg(long)]
     read_only: bool,
@@ -147,6 +155,7 @@ impl Verb for RunArgs {
     const FOREIGN: &'static [Foreign] = foreign::FLAGS;
 
     fn run(self, cx: &Cx) -> Outcome {
+        let (policy, quiet) = (self.pull, self.quiet);
         let request = self.request(cx).map_err(as_run)?;
         if request.terminal && request.interactive && !cx.stdin_is_terminal {
             // the client's own refusal, as docker's: 1, not the engine's 125
@@ -159,6 +168,8 @@ impl Verb for RunArgs {
         })?;
         // The engine passes signals on to the program.
         let engine = cx.engine_with_signals().map_err(as_run)?;
+        let order = (request.image.as_str(), request.platform.as_ref());
+        pull::as_needed(cx, engine, order, (policy, quiet)).map_err(as_run)?;
         match engine.run(request, io, &cx.cancel, &cx.err) {
             Ok(exit) => Ok(Status(exit.code)),
             Err(error) => Err(Failure::Run(Box::new(error))),
