@@ -202,3 +202,128 @@ fn an_address_that_others_reach_is_not_open_by_accident() {
     let text = String::from_utf8_lossy(&refused.stderr).into_owned();
     mica_tests::holds(&text, &["can be reached from other machines", "--insecure-open"]);
 }
+
+fn token(reply: &mica_tests::registry::Reply) -> String {
+    reply.json()["token"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn a_token_is_worth_what_it_was_given_for_and_no_more() {
+    let served = serve(&["alice", "bob"], &["--tokens", "--allow", "alice=all", "--allow", "bob=pull"]);
+    let registry = &served.registry;
+    push(registry, "alice", "a", &Image::new("a"));
+    let asked = registry.ask("PUT", "/v2/a/manifests/x").send().is(401);
+    let challenge = asked.get("www-authenticate").unwrap();
+    let expected = format!(
+        "Bearer realm=\"http://{0}/token\",service=\"{0}\",scope=\"repository:a:pull,push\"",
+        registry.address()
+    );
+    assert_eq!(challenge, expected);
+    let get = |user: &str, scope: &str| {
+        let path = format!("/token?service={}&scope={scope}", registry.address());
+        token(&by(registry.ask("GET", &path), user, "secret").send().is(200))
+    };
+    let show = |method: &str, path: &str, token: &str| {
+        registry.ask(method, path).header("Authorization", format!("Bearer {token}")).send()
+    };
+    let pull = get("alice", "repository:a:pull");
+    show("GET", "/v2/", &pull).is(200);
+    show("GET", "/v2/a/manifests/x", &pull).is(200);
+    // Of another repository, or without the right: asked for another token.
+    show("GET", "/v2/b/manifests/x", &pull).is(401);
+    show("DELETE", "/v2/a/manifests/x", &pull).is(401);
+    show("POST", "/v2/a/blobs/uploads/", &pull).is(401);
+    show("POST", "/v2/a/blobs/uploads/", &get("alice", "repository:a:pull,push")).is(202);
+    // What the rules do not give, no token does.
+    show("POST", "/v2/a/blobs/uploads/", &get("bob", "repository:a:pull,push")).is(403);
+    let (head, rest) = pull.split_once('.').unwrap();
+    for forged in [
+        format!("{head}.{}", rest.replacen('a', "b", 1)),
+        format!("eyJhbGciOiJub25lIn0.{}.", rest.split('.').next().unwrap()),
+        String::new(),
+    ] {
+        show("GET", "/v2/a/manifests/x", &forged).is(401);
+    }
+    by(registry.ask("GET", "/token?scope=repository:a:pull"), "alice", "wrong").send().is(401);
+    show("GET", "/token", &pull).is(401);
+    // Who is struck off the list is nobody, whatever token is still in time.
+    write_users(&served.users, &["bob"]);
+    until("alice is nobody", || show("GET", "/v2/a/manifests/x", &pull).status == 401);
+}
+
+#[test]
+fn the_password_works_where_tokens_are_asked_for() {
+    let served = serve(&["alice"], &["--tokens"]);
+    push(&served.registry, "alice", "a", &Image::new("a"));
+}
+
+#[test]
+fn tls_is_spoken_with_the_certificate_of_the_moment() {
+    let Some(curl) = mica_testkit::peer::need("curl") else { return };
+    let Some(openssl) = mica_testkit::peer::need("openssl") else { return };
+    let folder = mica_testkit::temp_dir();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let make = || {
+        let name = "subjectAltName=IP:127.0.0.1";
+        let made = std::process::Command::new(&openssl)
+            .args([
+                "req",
+                "-x509",
+                "-newkey",
+                "ec",
+                "-pkeyopt",
+                "ec_paramgen_curve:P-256",
+                "-nodes",
+                "-days",
+                "2",
+            ])
+            .args(["-subj", "/CN=test", "-addext", name, "-keyout", &path("key"), "-out", &path("cert")])
+            .output()
+            .unwrap();
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    };
+    make();
+    let registry = Registry::mica(&["--tls-cert", &path("cert"), "--tls-key", &path("key")]);
+    assert!(registry.log().contains("on https://"), "{}", registry.log());
+    let url = format!("https://{}/v2/", registry.address());
+    let asked = || {
+        let certificate = path("cert");
+        let output =
+            std::process::Command::new(&curl).args(["-s", "--cacert", &certificate, &url]).output().unwrap();
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    assert_eq!(asked(), "{}");
+    make();
+    until("the new certificate is served", || asked() == "{}");
+    // Somebody who does not speak TLS is not answered, and harms nobody.
+    assert_eq!(registry.ask("GET", "/v2/").send().status, 0);
+    assert_eq!(asked(), "{}");
+}
+
+#[test]
+fn pages_and_numbers_show_what_the_caller_may_see() {
+    let served = serve(&["alice"], &["--allow", "alice=all", "--allow", "anonymous=pull:open/*"]);
+    let registry = &served.registry;
+    push(registry, "alice", "open/app", &Image::new("open"));
+    push(registry, "alice", "closed/app", &Image::new("closed"));
+    let page = registry.ask("GET", "/").send().is(200);
+    assert_eq!(page.get("content-type"), Some("text/html; charset=utf-8"));
+    assert!(
+        page.get("content-security-policy").is_some_and(|policy| policy.starts_with("default-src 'none'"))
+    );
+    let text = page.text();
+    assert!(text.contains("open/app") && !text.contains("closed/app"), "{text}");
+    assert!(!text.contains("<script") && !text.contains("http"), "{text}");
+    registry.ask("GET", "/?login").send().is(401);
+    let mine = by(registry.ask("GET", "/"), "alice", "secret").send().is(200).text();
+    assert!(mine.contains("closed/app") && mine.contains("logged in as alice"), "{mine}");
+    registry.ask("GET", "/repositories/closed/app").send().is(401);
+    let open = registry.ask("GET", "/repositories/open/app").send().is(200).text();
+    assert!(open.contains(&Image::new("open").digest()), "{open}");
+    registry.ask("GET", "/metrics").send().is(401);
+    let metrics = by(registry.ask("GET", "/metrics"), "alice", "secret").send().is(200).text();
+    mica_tests::holds(&metrics, &["mica_registry_blobs 4\n", "mica_registry_requests_total{class=\"2xx\"}"]);
+    for path in ["/livez", "/readyz"] {
+        registry.ask("GET", path).send().is(200);
+    }
+}

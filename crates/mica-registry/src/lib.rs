@@ -13,9 +13,11 @@ mod route;
 mod server;
 mod settings;
 mod storage;
+mod tls;
 
 pub use access::{Access, AccessError, Passwords, Right, Rights, Rule, Who};
 pub use server::{Registry, StartError, Stopper};
 pub use settings::{AccessLine, Observer, Settings};
 pub use storage::OpenError;
 pub use storage::collect::Collected;
+pub use tls::{Tls, TlsError};

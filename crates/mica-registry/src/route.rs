@@ -45,6 +45,32 @@ pub(crate) enum Route {
     Metrics,
     /// `/token`
     Token,
+    /// `/`: for people.
+    Overview,
+    /// `/repositories/<name>`: for people.
+    Contents(Repository),
+}
+
+impl Route {
+    /// The repository that rights are needed in.
+    pub(crate) fn repository(&self) -> Option<&Repository> {
+        match self {
+            Self::Tags(repository)
+            | Self::Manifest(repository, _)
+            | Self::Blob(repository, _)
+            | Self::Uploads(repository)
+            | Self::Upload(repository, _)
+            | Self::Referrers(repository, _)
+            | Self::Contents(repository) => Some(repository),
+            Self::Base
+            | Self::Catalog
+            | Self::Live
+            | Self::Ready
+            | Self::Metrics
+            | Self::Token
+            | Self::Overview => None,
+        }
+    }
 }
 
 impl UploadId {
@@ -89,7 +115,13 @@ pub(crate) fn parse(path: &str) -> Result<Route, Refusal> {
         "/readyz" => return Ok(Route::Ready),
         "/metrics" => return Ok(Route::Metrics),
         "/token" => return Ok(Route::Token),
+        "/" => return Ok(Route::Overview),
         _ => {}
+    }
+    if let Some(name) = path.strip_prefix("/repositories/") {
+        let parts: Option<Vec<String>> = name.split('/').map(decode).collect();
+        let parts = parts.unwrap_or_default();
+        return repository(&parts.iter().map(String::as_str).collect::<Vec<_>>()).map(Route::Contents);
     }
     let rest = path.strip_prefix("/v2/").ok_or_else(nowhere)?;
     let parts: Option<Vec<String>> = rest.split('/').map(decode).collect();

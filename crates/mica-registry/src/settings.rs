@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::access::Access;
+use crate::tls::Tls;
 
 /// What to serve, where, and how.
 #[derive(Debug)]
@@ -15,6 +16,12 @@ pub struct Settings {
     pub address: SocketAddr,
     /// Who may do what.
     pub access: Access,
+    /// Speak TLS.
+    pub tls: Option<Tls>,
+    /// Ask for tokens instead of passwords.
+    pub tokens: bool,
+    /// What clients reach this registry under, if that is not what they say in `Host`: `https://registry.example.org`.
+    pub url: Option<String>,
     /// Whether anything may be deleted over HTTP.
     pub deletes: bool,
     /// How long a blob is kept after the last manifest that needs it has gone, or after its upload.

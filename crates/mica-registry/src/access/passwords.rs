@@ -134,6 +134,11 @@ impl Passwords {
         Ok(user)
     }
 
+    /// Whether somebody is in the file.
+    pub(super) fn knows(&self, user: &str) -> bool {
+        self.look().users.contains_key(user)
+    }
+
     fn proof(&self, user: &str, password: &str) -> Digest {
         let mut hasher = Hasher::new(Algorithm::Sha256);
         hasher.update(&self.key);

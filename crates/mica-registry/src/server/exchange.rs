@@ -12,11 +12,11 @@ use hyper::{Method, Request, Response, StatusCode};
 use super::body::{Outgoing, Payload};
 use super::connection::Phase;
 use super::reply::Reply;
-use super::{Shared, blobs, listings, manifests, uploads};
-use crate::access::{Identity, Right};
+use super::{Shared, blobs, listings, manifests, metrics, page, tokens, uploads};
+use crate::access::{BASIC, Credentials, Identity, Right};
 use crate::error::{Code, Refusal};
 use crate::route::{self, Query, Route};
-use crate::settings::AccessLine;
+use crate::settings::{AccessLine, Settings};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
@@ -37,7 +37,34 @@ pub(super) struct Exchange {
     pub(super) method: Method,
     pub(super) query: Query,
     pub(super) headers: hyper::HeaderMap,
+    pub(super) front: Front,
     pub(super) body: Incoming,
+}
+
+/// What clients reach this registry under.
+#[derive(Debug, Clone)]
+pub(super) struct Front {
+    /// `https://registry.example.org`
+    pub(super) url: String,
+}
+
+impl Front {
+    /// As the owner says, else as the client says: it only ever misleads itself.
+    fn of(settings: &Settings, headers: &hyper::HeaderMap) -> Self {
+        if let Some(url) = &settings.url {
+            return Self { url: url.trim_end_matches('/').to_owned() };
+        }
+        let scheme = if settings.tls.is_some() { "https" } else { "http" };
+        let host = headers.get(header::HOST).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b".:[]_-".contains(&byte);
+        let host = if !host.is_empty() && host.bytes().all(is_plain) { host } else { "localhost" };
+        Self { url: format!("{scheme}://{host}") }
+    }
+
+    /// `registry.example.org`
+    pub(super) fn host(&self) -> &str {
+        self.url.split_once("://").map_or(self.url.as_str(), |(_, host)| host)
+    }
 }
 
 /// What a handler says.
@@ -55,11 +82,17 @@ pub(super) async fn answer(
     let began = Instant::now();
     let mut line = access_line(&caller, &request);
     let is_head = request.method() == Method::HEAD;
+    let is_api = request.uri().path().starts_with("/v2");
     let reply = handle(&caller.shared, request, &mut line).await;
+    caller.shared.counts.answered(reply.as_ref().map_or_else(|refusal| refusal.status, |reply| reply.status));
     let mut reply = reply.unwrap_or_else(Reply::from);
     line.status = reply.status.as_u16();
     (line.code, line.cause) = (reply.code, reply.cause.take());
     reply = reply.with(REQUEST_ID, &line.request_id);
+    if is_api {
+        // Old clients take nothing else for a registry, not even with 401.
+        reply = reply.with(API_VERSION, "registry/2.0");
+    }
     if is_head {
         let length = reply.payload.length();
         reply.headers.entry(header::CONTENT_LENGTH).or_insert(HeaderValue::from(length));
@@ -68,6 +101,7 @@ pub(super) async fn answer(
     let done: Done = Box::new(move |sent_bytes| {
         caller.phase.waiting();
         (line.sent_bytes, line.took) = (sent_bytes, began.elapsed());
+        caller.shared.counts.sent(sent_bytes);
         caller.shared.observer.accessed(&line);
     });
     let mut response = Response::new(Outgoing::new(reply.payload, done));
@@ -110,7 +144,11 @@ async fn handle(shared: &Arc<Shared>, request: Request<Incoming>, line: &mut Acc
     let route = route::parse(head.uri.path())?;
     let authorization =
         head.headers.get(header::AUTHORIZATION).map(|value| value.to_str().unwrap_or_default());
-    let who = shared.settings.access.authenticate(authorization).await?;
+    let front = Front::of(&shared.settings, &head.headers);
+    let scope = scope(&route, &head.method);
+    let credentials = Credentials { header: authorization, host: front.host() };
+    let who = shared.settings.access.authenticate(&credentials).await;
+    let who = who.map_err(|refusal| challenge(shared, refusal, &front, &scope, &route))?;
     line.user.clone_from(&who.user);
     let exchange = Exchange {
         shared: Arc::clone(shared),
@@ -118,10 +156,46 @@ async fn handle(shared: &Arc<Shared>, request: Request<Incoming>, line: &mut Acc
         method: head.method,
         query: Query::parse(head.uri.query().unwrap_or_default()),
         headers: head.headers,
+        front: front.clone(),
         body,
     };
-    let reply = dispatch(exchange, route).await?;
-    Ok(reply.with(API_VERSION, "registry/2.0"))
+    let reply = dispatch(exchange, route.clone()).await;
+    reply.map_err(|refusal| challenge(shared, refusal, &front, &scope, &route))
+}
+
+/// What a client would need a token for, as docker writes it.
+fn scope(route: &Route, method: &Method) -> Option<String> {
+    let actions = match *method {
+        Method::GET | Method::HEAD => "pull",
+        Method::DELETE => "delete",
+        _ => "pull,push",
+    };
+    route.repository().map(|repository| format!("repository:{repository}:{actions}"))
+}
+
+/// Says how to log in to whoever is refused for not having done so.
+fn challenge(
+    shared: &Shared,
+    refusal: Refusal,
+    front: &Front,
+    scope: &Option<String>,
+    route: &Route,
+) -> Refusal {
+    let is_asked = refusal.headers.iter().any(|(name, _)| *name == header::WWW_AUTHENTICATE);
+    if refusal.status != StatusCode::UNAUTHORIZED || is_asked {
+        return refusal;
+    }
+    // People and the token's own door want a password.
+    let wants_password =
+        matches!(route, Route::Token | Route::Overview | Route::Contents(_) | Route::Metrics);
+    if !shared.settings.tokens || wants_password {
+        return refusal.header(header::WWW_AUTHENTICATE, BASIC);
+    }
+    let mut text = format!("Bearer realm=\"{}/token\",service=\"{}\"", front.url, front.host());
+    if let Some(scope) = scope {
+        text.push_str(&format!(",scope=\"{scope}\""));
+    }
+    refusal.header(header::WWW_AUTHENTICATE, text)
 }
 
 async fn dispatch(exchange: Exchange, route: Route) -> Answer {
@@ -172,6 +246,13 @@ async fn dispatch(exchange: Exchange, route: Route) -> Answer {
         Route::Upload(repository, id) => {
             exchange.demand(&repository, Right::Push)?;
             uploads::go_on(exchange, repository, id).await
+        }
+        Route::Token if reads => tokens::issue(&exchange),
+        Route::Metrics if reads => metrics::show(&exchange),
+        Route::Overview if reads => page::overview(&exchange),
+        Route::Contents(repository) if reads => {
+            exchange.demand(&repository, Right::Pull)?;
+            page::contents(&exchange, &repository)
         }
         Route::Live => Ok(Reply::json(&serde_json::json!({ "status": "ok" }))),
         Route::Ready => listings::ready(&exchange),

@@ -6,7 +6,10 @@ mod connection;
 mod exchange;
 mod listings;
 mod manifests;
+mod metrics;
+mod page;
 mod reply;
+mod tokens;
 mod uploads;
 
 use std::io;
@@ -17,6 +20,7 @@ use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
 use mica_api::{Class, Fault};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Notify, watch};
 
 use self::connection::{Phase, Timed};
@@ -24,6 +28,7 @@ use crate::error::chain;
 use crate::settings::{Observer, Settings};
 use crate::storage::changes::Grace;
 use crate::storage::{OpenError, Storage};
+use crate::tls::Tls;
 
 /// Bounds the head of a request, and what is in memory of an answer.
 const BUFFER_BYTES: usize = 64 << 10;
@@ -31,6 +36,8 @@ const BUFFER_BYTES: usize = 64 << 10;
 const CHORES: Duration = Duration::from_secs(600);
 /// Connections at the same time; the next one waits.
 const CONNECTIONS_MAX: usize = 4096;
+/// From the first byte to the end of TLS's greeting.
+const HANDSHAKE: Duration = Duration::from_secs(10);
 /// How long somebody who was told of a blob may rely on it.
 const LEASE: Duration = Duration::from_secs(3600);
 
@@ -90,6 +97,7 @@ pub(crate) struct Shared {
     pub(crate) storage: Storage,
     pub(crate) settings: Settings,
     pub(crate) observer: Arc<dyn Observer>,
+    pub(crate) counts: metrics::Counts,
     connections: AtomicUsize,
 }
 
@@ -114,7 +122,14 @@ impl Registry {
         listener.set_nonblocking(true).map_err(StartError::Runtime)?;
         let address = listener.local_addr().map_err(StartError::Runtime)?;
         let storage = Storage::open(&settings.data, grace)?;
-        let shared = Arc::new(Shared { storage, settings, observer, connections: AtomicUsize::new(0) });
+        settings.access.prepare(&storage.layout.token_key()).map_err(|source| OpenError::Io {
+            action: "read or make",
+            path: storage.layout.token_key(),
+            source,
+        })?;
+        let counts = metrics::Counts::default();
+        let shared =
+            Arc::new(Shared { storage, settings, observer, counts, connections: AtomicUsize::new(0) });
         Ok(Self { shared, listener, address, stop: Arc::default() })
     }
 
@@ -198,13 +213,30 @@ async fn converse(
     shared: Arc<Shared>,
     stream: tokio::net::TcpStream,
     remote: SocketAddr,
-    mut is_ending: watch::Receiver<bool>,
+    is_ending: watch::Receiver<bool>,
 ) {
     // Small answers go out at once; a kernel that refuses only makes them slower.
     let _slower = stream.set_nodelay(true);
+    match shared.settings.tls.as_ref().map(Tls::config) {
+        None => speak(&shared, stream, remote, is_ending).await,
+        Some(config) => {
+            let handshake = tokio_rustls::TlsAcceptor::from(config).accept(stream);
+            // Who does not get through it is told by TLS itself.
+            if let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE, handshake).await {
+                speak(&shared, stream, remote, is_ending).await;
+            }
+        }
+    }
+    shared.connections.fetch_sub(1, Ordering::Relaxed);
+}
+
+async fn speak<S>(shared: &Arc<Shared>, stream: S, remote: SocketAddr, mut is_ending: watch::Receiver<bool>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let phase = Phase::default();
     let stream = TokioIo::new(Timed::new(stream, phase.clone()));
-    let caller = Arc::new(exchange::Caller { shared: Arc::clone(&shared), phase, remote });
+    let caller = Arc::new(exchange::Caller { shared: Arc::clone(shared), phase, remote });
     let service = hyper::service::service_fn(move |request| exchange::answer(Arc::clone(&caller), request));
     let mut builder = hyper::server::conn::http1::Builder::new();
     builder.header_read_timeout(None).max_buf_size(BUFFER_BYTES).half_close(false);
@@ -218,7 +250,6 @@ async fn converse(
         connection.as_mut().graceful_shutdown();
         let _ended = connection.await;
     }
-    shared.connections.fetch_sub(1, Ordering::Relaxed);
 }
 
 async fn asked_to_end(is_ending: &mut watch::Receiver<bool>) {
@@ -239,8 +270,9 @@ async fn chores(shared: Arc<Shared>) {
             if let Err(error) = shared.storage.uploads.purge(shared.settings.upload_age) {
                 shared.complain("cannot purge old uploads", &error);
             }
-            if let Err(error) = shared.storage.collect() {
-                shared.complain("cannot collect", &error);
+            match shared.storage.collect() {
+                Ok(freed) => shared.counts.collected(freed),
+                Err(error) => shared.complain("cannot collect", &error),
             }
             // Strays come from crashes, so once per process is often enough.
             if sweeps && let Err(error) = shared.storage.sweep() {

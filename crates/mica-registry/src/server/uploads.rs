@@ -112,6 +112,7 @@ async fn chunk(
     let Exchange { shared, body, .. } = exchange;
     let received = receive(upload, body, None).await;
     let mut received = received.map_err(|(mut upload, error)| give_up(&shared, &mut upload, error))?;
+    shared.counts.received(received.upload.length() - before);
     check_end(&mut received, announced, before)?;
     Ok(under_way(StatusCode::ACCEPTED, &repository, id, received.upload.length()))
 }
@@ -197,6 +198,7 @@ async fn finish(
     let Exchange { shared, body, .. } = exchange;
     let received = receive(upload, body, Some(digest.algorithm())).await;
     let mut received = received.map_err(|(mut upload, error)| give_up(&shared, &mut upload, error))?;
+    shared.counts.received(received.upload.length() - before);
     check_end(&mut received, announced, before)?;
     let Received { mut upload, digest: actual, .. } = received;
     if actual.as_ref() != Some(&digest) {

@@ -31,6 +31,11 @@ impl Layout {
         self.root.join("lock")
     }
 
+    /// What tokens are signed with.
+    pub(crate) fn token_key(&self) -> PathBuf {
+        self.root.join("token.key")
+    }
+
     pub(crate) fn meta(&self) -> PathBuf {
         self.root.join("meta")
     }

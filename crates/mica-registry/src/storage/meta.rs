@@ -43,6 +43,29 @@ pub(crate) struct Referrer {
     pub(crate) annotations: Option<String>,
 }
 
+/// What one repository holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Holding {
+    pub(crate) repository: String,
+    pub(crate) tags: u64,
+    pub(crate) manifests: u64,
+    /// Bytes of the blobs that can be pulled from it; shared ones count in each repository.
+    pub(crate) bytes: u64,
+}
+
+/// A tag with what it points at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Tagged {
+    pub(crate) tag: String,
+    pub(crate) digest: String,
+    pub(crate) media_type: String,
+    pub(crate) artifact_type: Option<String>,
+    /// Seconds since 1970.
+    pub(crate) moved: i64,
+    /// Of its blobs, and of those of the manifests it names.
+    pub(crate) bytes: u64,
+}
+
 type Result<T> = rusqlite::Result<T>;
 
 impl Meta {
@@ -155,6 +178,50 @@ impl Meta {
             sql.prepare_cached(SQL)?
                 .query_map((repository.as_str(), &subject, artifact_type, after, limit), row)?
                 .collect()
+        })
+    }
+
+    /// What repositories hold, by name, after `after`, at most `limit`.
+    pub(crate) fn holdings(&self, after: &str, limit: usize) -> Result<Vec<Holding>> {
+        const SQL: &str = "SELECT name, \
+             (SELECT count(*) FROM tags WHERE repository = r.id), \
+             (SELECT count(*) FROM manifests WHERE repository = r.id) AS held, \
+             (SELECT coalesce(sum(blobs.size), 0) FROM links JOIN blobs USING (digest) WHERE repository = r.id) \
+             FROM repositories AS r WHERE name > ?1 AND held > 0 ORDER BY name LIMIT ?2";
+        self.read(|sql| {
+            let row = |row: &Row<'_>| {
+                Ok(Holding {
+                    repository: row.get(0)?,
+                    tags: row.get(1)?,
+                    manifests: row.get(2)?,
+                    bytes: row.get(3)?,
+                })
+            };
+            sql.prepare_cached(SQL)?.query_map((after, limit), row)?.collect()
+        })
+    }
+
+    /// Tags with what they point at, after `after`, in order, at most `limit`.
+    pub(crate) fn tagged(&self, repository: &Repository, after: &str, limit: usize) -> Result<Vec<Tagged>> {
+        const SQL: &str = "SELECT tags.name, tags.digest, media_type, artifact_type, moved, \
+             (WITH RECURSIVE parts (digest) AS (SELECT tags.digest UNION SELECT needs.digest FROM parts \
+              JOIN needs ON needs.repository = tags.repository AND needs.manifest = parts.digest) \
+              SELECT coalesce(sum(blobs.size), 0) FROM parts JOIN blobs ON blobs.digest = parts.digest) \
+             FROM tags JOIN manifests ON manifests.repository = tags.repository AND manifests.digest = tags.digest \
+             WHERE tags.repository = (SELECT id FROM repositories WHERE name = ?1) AND tags.name > ?2 \
+             ORDER BY tags.name LIMIT ?3";
+        self.read(|sql| {
+            let row = |row: &Row<'_>| {
+                Ok(Tagged {
+                    tag: row.get(0)?,
+                    digest: row.get(1)?,
+                    media_type: row.get(2)?,
+                    artifact_type: row.get(3)?,
+                    moved: row.get(4)?,
+                    bytes: row.get(5)?,
+                })
+            };
+            sql.prepare_cached(SQL)?.query_map((repository.as_str(), after, limit), row)?.collect()
         })
     }
 

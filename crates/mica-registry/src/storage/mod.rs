@@ -5,6 +5,7 @@
 //! <data>/
 //! ├── registry.json             format and version
 //! ├── lock                      held by the process that serves
+//! ├── token.key                 0600; signs tokens, if there are users
 //! ├── blobs/<algorithm>/<2>/<hex>  0600; complete, verified, never changed
 //! ├── uploads/<32 hex>          bytes of an upload so far; named after its id, repository and user
 //! ├── trash/                    blobs without rows, about to go

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mica_api::{Class, Error, Fault, Timestamp};
-use mica_registry::{Access, AccessLine, Observer, Passwords, Registry, Rule, Settings};
+use mica_registry::{Access, AccessLine, Observer, Passwords, Registry, Rule, Settings, Tls};
 
 use crate::context::Cx;
 use crate::failure::{Failure, Outcome, Status};
@@ -35,6 +35,18 @@ pub(crate) struct ServeArgs {
     /// Who may do what: `alice=pull,push:team/**`, `anonymous=pull`, `users=all` (repeatable)
     #[arg(long, value_name = "WHO=RIGHTS[:REPOSITORIES]")]
     allow: Vec<Rule>,
+    /// Speak TLS with this certificate chain (PEM); read again when it changes
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+    /// Its private key (PEM)
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
+    /// Ask clients for tokens, which this registry gives out for passwords, instead of passwords
+    #[arg(long)]
+    tokens: bool,
+    /// What clients reach this registry under, if a proxy changes that
+    #[arg(long, value_name = "URL")]
+    url: Option<String>,
     /// Let everybody who reaches the address push and delete
     #[arg(long)]
     insecure_open: bool,
@@ -58,10 +70,14 @@ impl Verb for ServeArgs {
         let address = resolve(&self.addr)?;
         let access = self.access(address)?;
         let open = access.is_open();
+        let scheme = if self.tls_cert.is_some() { "https" } else { "http" };
         let settings = Settings {
             data: data.clone(),
             address,
             access,
+            tls: self.tls()?,
+            tokens: self.tokens,
+            url: self.url.clone(),
             deletes: !self.no_delete,
             grace: self.grace,
             upload_age: UPLOAD_AGE,
@@ -75,7 +91,7 @@ impl Verb for ServeArgs {
             let _gone = sender.send(());
         });
         let registry = Registry::bind(settings, log).map_err(|error| failure(&error))?;
-        cx.out.line(&started(&data, registry.address(), open))?;
+        cx.out.line(&started(&data, scheme, registry.address(), open))?;
         let stopper = registry.stopper();
         std::thread::spawn(move || {
             while receiver.recv().is_ok() {
@@ -89,6 +105,11 @@ impl Verb for ServeArgs {
 }
 
 impl ServeArgs {
+    fn tls(&self) -> Result<Option<Tls>, Failure> {
+        let (Some(certificate), Some(key)) = (&self.tls_cert, &self.tls_key) else { return Ok(None) };
+        Tls::read(certificate, key).map(Some).map_err(|error| failure(&error))
+    }
+
     fn access(&self, address: SocketAddr) -> Result<Access, Failure> {
         let access = match &self.htpasswd {
             Some(path) => {
@@ -131,9 +152,9 @@ fn failure(error: &dyn Fault) -> Failure {
     Error::from_fault(error).into()
 }
 
-fn started(data: &Path, address: SocketAddr, open: bool) -> String {
+fn started(data: &Path, scheme: &str, address: SocketAddr, open: bool) -> String {
     let who = if open { ", open to everybody who reaches it" } else { "" };
-    format!("serving {} on http://{address}{who}", data.display())
+    format!("serving {} on {scheme}://{address}{who}", data.display())
 }
 
 /// Prints what the registry tells.
