@@ -7,6 +7,7 @@
 
 mod access;
 mod error;
+mod import;
 mod manifest;
 mod range;
 mod route;
@@ -16,8 +17,10 @@ mod storage;
 mod tls;
 
 pub use access::{Access, AccessError, Passwords, Right, Rights, Rule, Who};
+pub use import::{Check, ImportError, Imported, import_distribution};
 pub use server::{Registry, StartError, Stopper};
 pub use settings::{AccessLine, Observer, Settings};
 pub use storage::OpenError;
 pub use storage::collect::Collected;
+pub use storage::quota::{Quota, QuotaRule};
 pub use tls::{Tls, TlsError};

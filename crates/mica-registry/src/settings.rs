@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::access::Access;
+use crate::storage::quota::Quota;
 use crate::tls::Tls;
 
 /// What to serve, where, and how.
@@ -26,6 +27,10 @@ pub struct Settings {
     pub deletes: bool,
     /// How long a blob is kept after the last manifest that needs it has gone, or after its upload.
     pub grace: Duration,
+    /// How much may be stored.
+    pub quota: Quota,
+    /// How long manifests are kept after their last tag has gone; `None` keeps them until they are deleted.
+    pub untagged: Option<Duration>,
     /// How long uploads without a new byte are kept.
     pub upload_age: Duration,
     /// How long transfers may go on after a stop was asked for.

@@ -135,6 +135,7 @@ const CONTAINER: &[Item] = &[
 
 const REGISTRY: &[Item] = &[
     verb::<cli::registry_explain::ExplainArgs>("explain", &[]),
+    verb::<cli::registry_import::ImportArgs>("import", &[]),
     verb::<cli::registry_serve::ServeArgs>("serve", &[]),
 ];
 

@@ -13,6 +13,7 @@ use std::sync::OnceLock;
 use mica_oci::Repository;
 
 pub use self::passwords::{AccessError, Passwords};
+pub(crate) use self::rules::matches;
 pub use self::rules::{Right, Rights, Rule, Who};
 use self::tokens::{Grant, Tokens};
 use crate::error::{Code, Refusal};

@@ -124,21 +124,27 @@ impl Rule {
             Who::Users => user.is_some(),
             Who::User(name) => user == Some(name),
         };
-        who && matches(self.repositories.as_bytes(), repository.as_bytes())
+        who && matches(&self.repositories, repository)
     }
 }
 
+/// Whether a pattern means a repository: `*` stops at a slash, `**` does not.
+///
 /// Patterns are the owner's, and names at most 255 characters, so trying everything after a star is cheap enough.
-fn matches(pattern: &[u8], name: &[u8]) -> bool {
+pub(crate) fn matches(pattern: &str, name: &str) -> bool {
+    fits(pattern.as_bytes(), name.as_bytes())
+}
+
+fn fits(pattern: &[u8], name: &[u8]) -> bool {
     match pattern {
         [] => name.is_empty(),
-        [b'*', b'*', rest @ ..] => (0..=name.len()).any(|at| matches(rest, &name[at..])),
+        [b'*', b'*', rest @ ..] => (0..=name.len()).any(|at| fits(rest, &name[at..])),
         [b'*', rest @ ..] => {
             let end = name.iter().position(|byte| *byte == b'/').unwrap_or(name.len());
-            (0..=end).any(|at| matches(rest, &name[at..]))
+            (0..=end).any(|at| fits(rest, &name[at..]))
         }
         [first, rest @ ..] => {
-            name.split_first().is_some_and(|(byte, name)| byte == first && matches(rest, name))
+            name.split_first().is_some_and(|(byte, name)| byte == first && fits(rest, name))
         }
     }
 }

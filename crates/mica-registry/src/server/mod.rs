@@ -121,7 +121,7 @@ impl Registry {
         let listener = TcpListener::bind(address).map_err(|source| StartError::Listen { address, source })?;
         listener.set_nonblocking(true).map_err(StartError::Runtime)?;
         let address = listener.local_addr().map_err(StartError::Runtime)?;
-        let storage = Storage::open(&settings.data, grace)?;
+        let storage = Storage::open(&settings.data, grace, settings.quota.clone())?;
         settings.access.prepare(&storage.layout.token_key()).map_err(|source| OpenError::Io {
             action: "read or make",
             path: storage.layout.token_key(),
@@ -261,7 +261,9 @@ async fn asked_to_end(is_ending: &mut watch::Receiver<bool>) {
 async fn chores(shared: Arc<Shared>) {
     let mut is_first = true;
     // What is to be kept only shortly is looked for accordingly.
-    let pause = shared.settings.grace.clamp(Duration::from_secs(1), CHORES);
+    let shortest =
+        shared.settings.untagged.map_or(shared.settings.grace, |age| age.min(shared.settings.grace));
+    let pause = shortest.clamp(Duration::from_secs(1), CHORES);
     loop {
         let shared = Arc::clone(&shared);
         let sweeps = std::mem::replace(&mut is_first, false);
@@ -269,6 +271,11 @@ async fn chores(shared: Arc<Shared>) {
         let _panicked = tokio::task::spawn_blocking(move || {
             if let Err(error) = shared.storage.uploads.purge(shared.settings.upload_age) {
                 shared.complain("cannot purge old uploads", &error);
+            }
+            if let Some(age) = shared.settings.untagged
+                && let Err(error) = shared.storage.expire_untagged(age)
+            {
+                shared.complain("cannot remove untagged manifests", &error);
             }
             match shared.storage.collect() {
                 Ok(freed) => shared.counts.collected(freed),

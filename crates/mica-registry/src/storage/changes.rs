@@ -8,6 +8,7 @@ use mica_oci::{Digest, Repository, Tag};
 use rusqlite::OptionalExtension;
 
 use super::cache::ManifestCache;
+use super::quota;
 use super::writer::{Batch, ChangeError};
 use crate::manifest::{Checked, Need, NeedKind};
 use crate::route::ManifestName;
@@ -68,6 +69,7 @@ pub(crate) enum Removal {
 pub(crate) fn add_blob(batch: &mut Batch<'_>, blob: NewBlob, grace: Grace) -> Result<()> {
     let digest = blob.digest.to_string();
     let known = batch.sql.prepare_cached("SELECT 1 FROM blobs WHERE digest = ?1")?.exists([&digest])?;
+    quota::check(batch, &blob.repository, &digest, if known { 0 } else { blob.size })?;
     let place = batch.layout.blob(&blob.digest);
     if known && place.exists() {
         std::fs::remove_file(&blob.file)?;
@@ -113,6 +115,7 @@ pub(crate) fn mount(
     if !batch.sql.prepare_cached("SELECT 1 FROM links WHERE digest = ?1")?.exists([&digest])? {
         return Ok(false);
     }
+    quota::check(batch, repository, &digest, 0)?;
     let repository = ensure_repository(batch, repository)?;
     link(batch, repository, &digest, batch.now + grace.of_upload())?;
     Ok(true)
@@ -176,9 +179,9 @@ fn insert_manifest(batch: &Batch<'_>, repository: i64, digest: &str, manifest: &
     batch
         .sql
         .prepare_cached(
-            "INSERT INTO manifests (repository, digest, media_type, size, artifact_type, subject, annotations, pushed) \
+            "INSERT INTO manifests (repository, digest, media_type, size, artifact_type, subject, annotations, touched) \
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) \
-             ON CONFLICT DO UPDATE SET media_type = excluded.media_type, pushed = excluded.pushed",
+             ON CONFLICT DO UPDATE SET media_type = excluded.media_type, touched = excluded.touched",
         )?
         .execute((
             repository,
@@ -224,6 +227,7 @@ fn move_tag(
     tag: &Tag,
     digest: &str,
 ) -> Result<()> {
+    touch(batch, repository, tag)?;
     batch
         .sql
         .prepare_cached(
@@ -235,9 +239,18 @@ fn move_tag(
     Ok(())
 }
 
+/// The manifest that a tag is about to leave counts as used until now.
+fn touch(batch: &Batch<'_>, repository: i64, tag: &Tag) -> Result<()> {
+    const SQL: &str = "UPDATE manifests SET touched = ?3 WHERE repository = ?1 \
+         AND digest = (SELECT digest FROM tags WHERE repository = ?1 AND name = ?2)";
+    batch.sql.prepare_cached(SQL)?.execute((repository, tag.as_str(), batch.now))?;
+    Ok(())
+}
+
 /// Removes a tag; the manifest stays.
 pub(crate) fn delete_tag(batch: &mut Batch<'_>, name: &Repository, tag: &Tag) -> Result<Removal> {
     let Some(repository) = find_repository(batch, name)? else { return Ok(Removal::Absent) };
+    touch(batch, repository, tag)?;
     let removed = batch
         .sql
         .prepare_cached("DELETE FROM tags WHERE repository = ?1 AND name = ?2")?

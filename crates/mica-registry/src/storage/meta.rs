@@ -227,7 +227,7 @@ impl Meta {
 
     /// Number and bytes of all blobs.
     pub(crate) fn totals(&self) -> Result<(u64, u64)> {
-        const SQL: &str = "SELECT count(*), coalesce(sum(size), 0) FROM blobs";
+        const SQL: &str = "SELECT blobs, bytes FROM totals";
         self.read(|sql| sql.prepare_cached(SQL)?.query_row([], |row| Ok((row.get(0)?, row.get(1)?))))
     }
 }

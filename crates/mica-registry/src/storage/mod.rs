@@ -27,6 +27,8 @@ pub(crate) mod changes;
 pub(crate) mod collect;
 pub(crate) mod layout;
 pub(crate) mod meta;
+pub(crate) mod quota;
+pub(crate) mod retention;
 pub(crate) mod upload;
 pub(crate) mod writer;
 
@@ -44,6 +46,7 @@ use self::cache::ManifestCache;
 use self::changes::Grace;
 use self::layout::Layout;
 use self::meta::Meta;
+use self::quota::Quota;
 use self::upload::Uploads;
 use self::writer::{ChangeError, Writer};
 
@@ -130,7 +133,7 @@ impl Storage {
     ///
     /// # Errors
     /// [`OpenError`].
-    pub(crate) fn open(root: &Path, grace: Grace) -> Result<Self, OpenError> {
+    pub(crate) fn open(root: &Path, grace: Grace, quota: Quota) -> Result<Self, OpenError> {
         let layout = Layout::new(root.to_owned());
         make_folder(layout.root())?;
         let is_new = !has_marker(&layout)?;
@@ -148,9 +151,12 @@ impl Storage {
         recover(&connection, &layout).map_err(sql)?;
         let cache = Arc::new(ManifestCache::new(CACHE_BYTES));
         let meta = Meta::new(&database, Arc::clone(&cache));
-        let (writer, writing) = Writer::start(connection, layout.clone(), cache).map_err(|source| {
-            OpenError::Io { action: "start a thread for", path: database.clone(), source }
-        })?;
+        let (writer, writing) =
+            Writer::start(connection, layout.clone(), quota, cache).map_err(|source| OpenError::Io {
+                action: "start a thread for",
+                path: database.clone(),
+                source,
+            })?;
         let uploads = Uploads::new(layout.clone());
         Ok(Self { meta, writer, uploads, layout, grace, writing: Mutex::new(Some(writing)), _lock: lock })
     }
@@ -282,6 +288,7 @@ impl From<ChangeError> for crate::error::Refusal {
             ChangeError::Commit(source) => is_full(source),
             ChangeError::Io(source) => is_full(source),
             ChangeError::Database(source) => writer::is_full(source),
+            ChangeError::Quota(quota) => return quota.into(),
             ChangeError::Closed => false,
         };
         if full { Self::no_space() } else { Self::internal(crate::error::chain(&error)) }

@@ -11,6 +11,19 @@ CREATE TABLE blobs (
     size INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
+-- Their number and size, so that quotas cost nothing.
+CREATE TABLE totals (
+    blobs INTEGER NOT NULL,
+    bytes INTEGER NOT NULL
+) STRICT;
+INSERT INTO totals VALUES (0, 0);
+CREATE TRIGGER blob_added AFTER INSERT ON blobs BEGIN
+    UPDATE totals SET blobs = blobs + 1, bytes = bytes + NEW.size;
+END;
+CREATE TRIGGER blob_removed AFTER DELETE ON blobs BEGIN
+    UPDATE totals SET blobs = blobs - 1, bytes = bytes - OLD.size;
+END;
+
 -- A repository from which a blob can be pulled. `expires` is NULL while a manifest of it needs the blob.
 CREATE TABLE links (
     repository INTEGER NOT NULL REFERENCES repositories,
@@ -35,7 +48,8 @@ CREATE TABLE manifests (
     artifact_type TEXT,
     subject TEXT,
     annotations TEXT,
-    pushed INTEGER NOT NULL,
+    -- When it was pushed, or lost a tag.
+    touched INTEGER NOT NULL,
     PRIMARY KEY (repository, digest)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX manifests_by_digest ON manifests (digest);

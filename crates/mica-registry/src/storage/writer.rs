@@ -19,6 +19,7 @@ use tokio::sync::oneshot;
 
 use super::cache::ManifestCache;
 use super::layout::Layout;
+use super::quota::{Quota, QuotaError};
 
 /// Why a change did not happen.
 #[derive(Debug, thiserror::Error)]
@@ -30,6 +31,8 @@ pub(crate) enum ChangeError {
     Commit(#[source] Arc<io::Error>),
     #[error("the storage cannot be changed")]
     Io(#[from] io::Error),
+    #[error("{0}")]
+    Quota(QuotaError),
     #[error("the registry is shutting down")]
     Closed,
 }
@@ -50,6 +53,7 @@ enum Message {
 pub(crate) struct Batch<'a> {
     pub(crate) sql: &'a Connection,
     pub(crate) layout: &'a Layout,
+    pub(crate) quota: &'a Quota,
     /// Seconds since 1970, the same for the whole batch.
     pub(crate) now: i64,
     /// Folders with new names, synced before the commit.
@@ -76,12 +80,13 @@ impl Writer {
     pub(crate) fn start(
         connection: Connection,
         layout: Layout,
+        quota: Quota,
         cache: Arc<ManifestCache>,
     ) -> io::Result<(Self, std::thread::JoinHandle<()>)> {
         let (jobs, queue) = channel();
         let (trash, rubbish) = channel();
         std::thread::Builder::new().name("registry-trash".to_owned()).spawn(move || burn(&rubbish))?;
-        let mut thread = Thread { connection, layout, cache, removed: Vec::new(), trash };
+        let mut thread = Thread { connection, layout, quota, cache, removed: Vec::new(), trash };
         let handle = std::thread::Builder::new()
             .name("registry-writer".to_owned())
             .spawn(move || thread.run(&queue))?;
@@ -110,7 +115,9 @@ impl Writer {
         self.submit(change).blocking_recv().unwrap_or(Err(ChangeError::Closed))
     }
 
-    fn submit<T: Send + 'static>(
+    /// Hands over a change without waiting for it: several that are submitted before the first is waited for share a
+    /// commit.
+    pub(crate) fn submit<T: Send + 'static>(
         &self,
         change: impl FnOnce(&mut Batch<'_>) -> Result<T, ChangeError> + Send + 'static,
     ) -> oneshot::Receiver<Result<T, ChangeError>> {
@@ -162,6 +169,7 @@ fn alone<T>(
 struct Thread {
     connection: Connection,
     layout: Layout,
+    quota: Quota,
     cache: Arc<ManifestCache>,
     /// Removals that are done; their rows go with the next transaction.
     removed: Vec<Digest>,
@@ -193,6 +201,7 @@ impl Thread {
         let mut batch = Batch {
             sql: &self.connection,
             layout: &self.layout,
+            quota: &self.quota,
             now: now(),
             shelves: BTreeSet::new(),
             placed: Vec::new(),

@@ -26,6 +26,7 @@ pub(crate) mod ps;
 pub(crate) mod pull;
 pub(crate) mod push;
 pub(crate) mod registry_explain;
+pub(crate) mod registry_import;
 pub(crate) mod registry_serve;
 pub(crate) mod rm;
 pub(crate) mod rmi;

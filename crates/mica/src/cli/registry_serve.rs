@@ -6,11 +6,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mica_api::{Class, Error, Fault, Timestamp};
-use mica_registry::{Access, AccessLine, Observer, Passwords, Registry, Rule, Settings, Tls};
+use mica_registry::{
+    Access, AccessLine, Observer, Passwords, Quota, QuotaRule, Registry, Rule, Settings, Tls,
+};
 
 use crate::context::Cx;
 use crate::failure::{Failure, Outcome, Status};
 use crate::flags::Verb;
+use crate::format::units::parse_binary;
 use crate::output::Out;
 use crate::signals::Watch;
 use crate::values::moment::go_duration;
@@ -56,6 +59,12 @@ pub(crate) struct ServeArgs {
     /// Keep what no manifest needs for this long
     #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = duration)]
     grace: Duration,
+    /// Store no more than this (`50GB`), or so much in each repository of a pattern (`team/*=5GB`, repeatable)
+    #[arg(long, value_name = "[REPOSITORIES=]SIZE", value_parser = limit)]
+    quota: Vec<Limit>,
+    /// Remove manifests this long after their last tag has gone (default: never)
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    expire_untagged: Option<Duration>,
     /// Print a line per request: text, json or none
     #[arg(long, value_name = "FORMAT", default_value = "text", value_parser = ["text", "json", "none"])]
     log: String,
@@ -80,6 +89,8 @@ impl Verb for ServeArgs {
             url: self.url.clone(),
             deletes: !self.no_delete,
             grace: self.grace,
+            quota: self.quota(),
+            untagged: self.expire_untagged,
             upload_age: UPLOAD_AGE,
             drain: DRAIN,
         };
@@ -104,7 +115,35 @@ impl Verb for ServeArgs {
     }
 }
 
+/// One `--quota`.
+#[derive(Debug, Clone)]
+enum Limit {
+    Total(u64),
+    Each(QuotaRule),
+}
+
+fn limit(text: &str) -> Result<Limit, String> {
+    let size = |text: &str| parse_binary(text).map_err(|error| error.to_string());
+    match text.rsplit_once('=') {
+        None => size(text).map(Limit::Total),
+        Some((repositories, text)) => {
+            Ok(Limit::Each(QuotaRule { repositories: repositories.to_owned(), bytes: size(text)? }))
+        }
+    }
+}
+
 impl ServeArgs {
+    fn quota(&self) -> Quota {
+        let mut quota = Quota::default();
+        for limit in &self.quota {
+            match limit {
+                Limit::Total(bytes) => quota.total_bytes = Some(*bytes),
+                Limit::Each(rule) => quota.repositories.push(rule.clone()),
+            }
+        }
+        quota
+    }
+
     fn tls(&self) -> Result<Option<Tls>, Failure> {
         let (Some(certificate), Some(key)) = (&self.tls_cert, &self.tls_key) else { return Ok(None) };
         Tls::read(certificate, key).map(Some).map_err(|error| failure(&error))
@@ -129,7 +168,7 @@ impl ServeArgs {
     }
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
     let nanoseconds = go_duration(text).and_then(|value| u64::try_from(value).ok());
     nanoseconds.map(Duration::from_nanos).ok_or_else(|| "not a duration like 1h30m".to_owned())
 }
