@@ -126,6 +126,13 @@ impl Registry {
         (self.child, self.address) = (child, address);
     }
 
+    /// The same with other options.
+    #[track_caller]
+    pub fn start_again_with(&mut self, options: &[&str]) {
+        self.options = options.iter().map(|option| (*option).to_owned()).collect();
+        self.start_again();
+    }
+
     /// Sends it a signal.
     pub fn signal(&self, signal: Signal) {
         let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).expect("a pid");

@@ -100,6 +100,13 @@ impl Refusal {
         )
     }
 
+    /// The same with another message.
+    #[must_use]
+    pub(crate) fn because(mut self, message: &str) -> Self {
+        message.clone_into(&mut self.message);
+        self
+    }
+
     #[must_use]
     pub(crate) fn detail(mut self, detail: Value) -> Self {
         self.detail = Some(Box::new(detail));

@@ -9,6 +9,7 @@ mod access;
 mod error;
 mod import;
 mod manifest;
+mod proxy;
 mod range;
 mod route;
 mod server;
@@ -18,6 +19,7 @@ mod tls;
 
 pub use access::{Access, AccessError, Passwords, Right, Rights, Rule, Who};
 pub use import::{Check, ImportError, Imported, import_distribution};
+pub use proxy::{ProxyError, ProxyRule};
 pub use server::{Registry, StartError, Stopper};
 pub use settings::{AccessLine, Observer, Settings};
 pub use storage::OpenError;

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::access::Access;
+use crate::proxy::ProxyRule;
 use crate::storage::quota::Quota;
 use crate::tls::Tls;
 
@@ -31,6 +32,8 @@ pub struct Settings {
     pub quota: Quota,
     /// How long manifests are kept after their last tag has gone; `None` keeps them until they are deleted.
     pub untagged: Option<Duration>,
+    /// Registries that are cached.
+    pub proxies: Vec<ProxyRule>,
     /// How long uploads without a new byte are kept.
     pub upload_age: Duration,
     /// How long transfers may go on after a stop was asked for.

@@ -177,7 +177,7 @@ impl Access {
             let rights =
                 rights.filter(|right| grant.has(*right) && self.rules_allow(who, &repository, *right));
             let rights: Vec<String> = rights.map(|right| right.to_string()).collect();
-            (!rights.is_empty()).then(|| Grant { actions: rights, ..grant })
+            (!rights.is_empty()).then_some(Grant { actions: rights, ..grant })
         });
         Ok(tokens.issue(who.user.as_deref().unwrap_or_default(), host, allowed.collect(), now()))
     }

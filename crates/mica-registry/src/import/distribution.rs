@@ -11,7 +11,7 @@ use super::{Check, ImportError};
 use crate::manifest::{self, Checked};
 use crate::route::UploadId;
 use crate::storage::Storage;
-use crate::storage::changes::{self, Lack, NewBlob, NewManifest};
+use crate::storage::changes::{self, Lack, NewBlob, NewManifest, Parts};
 use crate::storage::upload::UploadKey;
 
 /// Changes that share a commit.
@@ -242,6 +242,7 @@ impl Importer<'_> {
                 bytes: manifest.bytes.clone(),
                 checked: manifest.checked.clone(),
                 tags: manifest.tags.clone(),
+                parts: Parts::Present,
             };
             let stored = self.storage.writer.submit(move |batch| changes::put_manifest(batch, &new));
             waiting.push((manifest, stored));

@@ -4,11 +4,12 @@ use hyper::{Method, StatusCode, header};
 use mica_oci::{Digest, Repository};
 use serde_json::json;
 
-use super::body::{FilePart, Payload};
+use super::body::{FilePart, GrowingPart, Payload};
 use super::exchange::{Answer, Exchange};
 use super::manifests::is_listed;
 use super::reply::Reply;
 use crate::error::{Code, Refusal};
+use crate::proxy::Joined;
 use crate::range::{self, Ranged};
 use crate::storage::changes::{self, Removal};
 use crate::storage::writer;
@@ -17,13 +18,9 @@ use crate::storage::writer;
 pub(super) async fn get(exchange: &Exchange, repository: Repository, digest: Digest) -> Answer {
     let storage = &exchange.shared.storage;
     let entry = storage.meta.blob(&repository, &digest).map_err(Refusal::internal)?;
-    let Some(entry) = entry else { return Err(unknown(&repository, &digest)) };
+    let Some(entry) = entry else { return from_upstream(exchange, repository, digest).await };
     let tag = format!("\"{digest}\"");
-    let reply = Reply::new(StatusCode::OK)
-        .digest(&digest)
-        .with(header::ETAG, &tag)
-        .with(header::ACCEPT_RANGES, "bytes")
-        .with(header::CACHE_CONTROL, "max-age=31536000, immutable");
+    let reply = described(&digest);
     if exchange.header(header::IF_NONE_MATCH).is_some_and(|wanted| is_listed(wanted, &tag)) {
         return Ok(Reply { status: StatusCode::NOT_MODIFIED, ..reply });
     }
@@ -59,6 +56,35 @@ pub(super) async fn get(exchange: &Exchange, repository: Repository, digest: Dig
         )
         .header(header::CONTENT_RANGE, format!("bytes */{}", entry.size))),
     }
+}
+
+fn described(digest: &Digest) -> Reply {
+    Reply::new(StatusCode::OK)
+        .digest(digest)
+        .with(header::ETAG, format!("\"{digest}\""))
+        .with(header::ACCEPT_RANGES, "bytes")
+        .with(header::CACHE_CONTROL, "max-age=31536000, immutable")
+}
+
+/// A blob that is not here may be behind this cache.
+async fn from_upstream(exchange: &Exchange, repository: Repository, digest: Digest) -> Answer {
+    let shared = &exchange.shared;
+    let reply = described(&digest).with(header::CONTENT_TYPE, "application/octet-stream");
+    if exchange.method == Method::HEAD {
+        let size = shared.proxies.blob_size(&repository, &digest).await;
+        let size = size.ok_or_else(|| unknown(&repository, &digest))??;
+        return Ok(reply.number(header::CONTENT_LENGTH, size));
+    }
+    let joined = shared.proxies.blob(&shared.storage, &repository, &digest).await;
+    let Joined::Coming(growing) = joined.ok_or_else(|| unknown(&repository, &digest))?? else {
+        return Box::pin(get(exchange, repository, digest)).await;
+    };
+    if exchange.headers.contains_key(header::RANGE) {
+        // Parts are for blobs that are whole.
+        growing.arrived().await?;
+        return Box::pin(get(exchange, repository, digest)).await;
+    }
+    Ok(reply.payload(Payload::Growing(GrowingPart::new(growing))))
 }
 
 /// Somebody who is told that a blob is there may leave it out of a push: it has to stay until the manifest comes.

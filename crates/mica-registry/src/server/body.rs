@@ -15,6 +15,8 @@ use hyper::body::{Body, Frame, SizeHint};
 use rustix::io::ReadWriteFlags;
 use tokio::task::JoinHandle;
 
+use crate::proxy::{Growing, Progress};
+
 /// Read and sent at once.
 pub(super) const PIECE_BYTES: usize = 64 << 10;
 
@@ -24,6 +26,14 @@ pub(super) enum Payload {
     Empty,
     Bytes(Bytes),
     File(FilePart),
+    Growing(GrowingPart),
+}
+
+/// A file that is still being written.
+pub(super) struct GrowingPart {
+    growing: Growing,
+    offset: u64,
+    more: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
 }
 
 /// A part of a file on its way.
@@ -54,6 +64,7 @@ impl Payload {
             Self::Empty => 0,
             Self::Bytes(bytes) => bytes.len() as u64,
             Self::File(part) => part.left,
+            Self::Growing(part) => part.growing.length - part.offset,
         }
     }
 }
@@ -102,6 +113,59 @@ impl FilePart {
             let length = std::os::unix::fs::FileExt::read_at(&*file, &mut buffer[..want], offset)?;
             Ok((buffer, length))
         }));
+    }
+}
+
+impl GrowingPart {
+    pub(super) fn new(growing: Growing) -> Self {
+        Self { growing, offset: 0, more: None }
+    }
+
+    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Bytes>> {
+        loop {
+            let available = match *self.growing.progress.borrow_and_update() {
+                Progress::Done => self.growing.length,
+                // The last byte is given out when all of them are known to be right.
+                Progress::Written(bytes) => bytes.min(self.growing.length - 1),
+                Progress::Failed => return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
+            };
+            if self.offset < available {
+                return Poll::Ready(self.read(available - self.offset));
+            }
+            let more = self.more.get_or_insert_with(|| {
+                let mut progress = self.growing.progress.clone();
+                Box::pin(async move {
+                    // A writer that is gone has said how it ended.
+                    let _gone = progress.changed().await;
+                })
+            });
+            ready!(more.as_mut().poll(cx));
+            self.more = None;
+            if self.growing.progress.has_changed().is_err()
+                && matches!(*self.growing.progress.borrow(), Progress::Written(_))
+            {
+                return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
+            }
+        }
+    }
+
+    /// What was written a moment ago is in the page cache: this does not wait for a disk.
+    fn read(&mut self, available: u64) -> io::Result<Bytes> {
+        let mut piece =
+            vec![0; usize::try_from(available).map_or(PIECE_BYTES, |bytes| bytes.min(PIECE_BYTES))];
+        let length = std::os::unix::fs::FileExt::read_at(&self.growing.file, &mut piece, self.offset)?;
+        if length == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        piece.truncate(length);
+        self.offset += length as u64;
+        Ok(Bytes::from(piece))
+    }
+}
+
+impl std::fmt::Debug for GrowingPart {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("GrowingPart").field("offset", &self.offset).finish_non_exhaustive()
     }
 }
 
@@ -158,6 +222,8 @@ impl<D: FnOnce(u64) + Unpin> Body for Outgoing<D> {
             Payload::Bytes(bytes) => Ok(std::mem::take(bytes)),
             Payload::File(part) if part.left == 0 => return Poll::Ready(None),
             Payload::File(part) => ready!(part.poll_piece(cx)),
+            Payload::Growing(part) if part.offset == part.growing.length => return Poll::Ready(None),
+            Payload::Growing(part) => ready!(part.poll_piece(cx)),
         };
         Poll::Ready(Some(piece.map(|piece| {
             this.sent += piece.len() as u64;

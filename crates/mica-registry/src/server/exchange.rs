@@ -141,7 +141,8 @@ async fn handle(shared: &Arc<Shared>, request: Request<Incoming>, line: &mut Acc
     if head.uri.path_and_query().is_some_and(|target| target.as_str().len() > TARGET_MAX) {
         return Err(Refusal::new(StatusCode::URI_TOO_LONG, Code::NameInvalid, "the path is too long"));
     }
-    let route = route::parse(head.uri.path())?;
+    let query = Query::parse(head.uri.query().unwrap_or_default());
+    let route = shared.proxies.rename(route::parse(head.uri.path())?, query.get("ns"));
     let authorization =
         head.headers.get(header::AUTHORIZATION).map(|value| value.to_str().unwrap_or_default());
     let front = Front::of(&shared.settings, &head.headers);
@@ -154,7 +155,7 @@ async fn handle(shared: &Arc<Shared>, request: Request<Incoming>, line: &mut Acc
         shared: Arc::clone(shared),
         who,
         method: head.method,
-        query: Query::parse(head.uri.query().unwrap_or_default()),
+        query,
         headers: head.headers,
         front: front.clone(),
         body,
@@ -206,19 +207,19 @@ async fn dispatch(exchange: Exchange, route: Route) -> Answer {
         Route::Catalog if reads => listings::catalog(&exchange),
         Route::Tags(repository) if reads => {
             exchange.demand(&repository, Right::Pull)?;
-            listings::tags(&exchange, &repository)
+            listings::tags(&exchange, &repository).await
         }
         Route::Referrers(repository, digest) if reads => {
             exchange.demand(&repository, Right::Pull)?;
-            listings::referrers(&exchange, &repository, &digest)
+            listings::referrers(&exchange, &repository, &digest).await
         }
         Route::Manifest(repository, name) => match method {
             Method::GET | Method::HEAD => {
                 exchange.demand(&repository, Right::Pull)?;
-                manifests::get(&exchange, &repository, &name)
+                manifests::get(&exchange, &repository, &name).await
             }
             Method::PUT => {
-                exchange.demand(&repository, Right::Push)?;
+                exchange.demand_push(&repository)?;
                 manifests::put(exchange, repository, name).await
             }
             Method::DELETE => {
@@ -239,12 +240,12 @@ async fn dispatch(exchange: Exchange, route: Route) -> Answer {
             _ => Err(not_allowed("GET, HEAD, DELETE")),
         },
         Route::Uploads(repository) if method == Method::POST => {
-            exchange.demand(&repository, Right::Push)?;
+            exchange.demand_push(&repository)?;
             uploads::start(exchange, repository).await
         }
         Route::Uploads(_) => Err(not_allowed("POST")),
         Route::Upload(repository, id) => {
-            exchange.demand(&repository, Right::Push)?;
+            exchange.demand_push(&repository)?;
             uploads::go_on(exchange, repository, id).await
         }
         Route::Token if reads => tokens::issue(&exchange),
@@ -268,6 +269,18 @@ pub(super) fn not_allowed(methods: &str) -> Refusal {
 impl Exchange {
     pub(super) fn demand(&self, repository: &mica_oci::Repository, right: Right) -> Result<(), Refusal> {
         self.shared.settings.access.demand(&self.who, repository, right)
+    }
+
+    /// Nothing is pushed to what is upstream's.
+    fn demand_push(&self, repository: &mica_oci::Repository) -> Result<(), Refusal> {
+        self.demand(repository, Right::Push)?;
+        match self.shared.proxies.find(repository) {
+            None => Ok(()),
+            Some(_) => {
+                Err(not_allowed("GET, HEAD, DELETE")
+                    .because("this repository is a cache of another registry's"))
+            }
+        }
     }
 
     /// The one gate of everything that deletes (CVE-2026-41888).

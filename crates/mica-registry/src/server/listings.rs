@@ -94,8 +94,11 @@ pub(super) fn catalog(exchange: &Exchange) -> Answer {
 }
 
 /// `GET /v2/<name>/tags/list`
-pub(super) fn tags(exchange: &Exchange, repository: &Repository) -> Answer {
+pub(super) async fn tags(exchange: &Exchange, repository: &Repository) -> Answer {
     let (limit, last) = page(exchange, PAGE_MAX)?;
+    if let Some(reply) = upstreams_tags(exchange, repository, limit, &last).await {
+        return Ok(reply);
+    }
     let meta = &exchange.shared.storage.meta;
     let wanted = if limit == 0 { 0 } else { limit + 1 };
     let names = meta.tags(repository, &last, wanted).map_err(Refusal::internal)?;
@@ -106,12 +109,37 @@ pub(super) fn tags(exchange: &Exchange, repository: &Repository) -> Answer {
     Ok(listed("tags", &path, names, limit, &json!({ "name": repository.as_str() })))
 }
 
+/// The tags that the registry behind a cache has; `None` if there is none, or it says nothing: then those are listed
+/// that are here.
+async fn upstreams_tags(
+    exchange: &Exchange,
+    repository: &Repository,
+    limit: usize,
+    last: &str,
+) -> Option<Reply> {
+    let rest = format!("tags/list?n={limit}&last={}", last.bytes().map(escaped).collect::<String>());
+    let list = exchange.shared.proxies.list(repository, &rest).await?.ok()?;
+    let tags =
+        list["tags"].as_array()?.iter().filter_map(|tag| tag.as_str().map(str::to_owned)).collect::<Vec<_>>();
+    // As many as were asked for: there may be more.
+    let more = tags.len() >= limit && limit > 0;
+    let limit = if more { tags.len() } else { limit };
+    let path = format!("/v2/{repository}/tags/list");
+    let names = if more { [tags, vec![String::new()]].concat() } else { tags };
+    Some(listed("tags", &path, names, limit, &json!({ "name": repository.as_str() })))
+}
+
 pub(super) fn unknown_repository(repository: &Repository) -> Refusal {
     Refusal::missing(Code::NameUnknown, format!("there is no repository {repository}"))
 }
 
 /// `GET /v2/<name>/referrers/<digest>`: an index, empty if there is nothing, whatever the repository.
-pub(super) fn referrers(exchange: &Exchange, repository: &Repository, subject: &Digest) -> Answer {
+pub(super) async fn referrers(exchange: &Exchange, repository: &Repository, subject: &Digest) -> Answer {
+    if let Some(Ok(list)) = exchange.shared.proxies.list(repository, &format!("referrers/{subject}")).await {
+        return Ok(Reply::new(hyper::StatusCode::OK)
+            .with(header::CONTENT_TYPE, media_type::OCI_INDEX)
+            .payload(Payload::Bytes(list.to_string().into())));
+    }
     let wanted = exchange.query.get("artifactType").filter(|text| !text.is_empty());
     let after = exchange.query.get("last").unwrap_or_default();
     let meta = &exchange.shared.storage.meta;

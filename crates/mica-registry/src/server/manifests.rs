@@ -13,8 +13,9 @@ use super::reply::Reply;
 use super::uploads::STALL;
 use crate::error::{Code, Refusal};
 use crate::manifest;
+use crate::proxy::Freshness;
 use crate::route::{self, ManifestName};
-use crate::storage::changes::{self, Lack, NewManifest, Removal};
+use crate::storage::changes::{self, Lack, NewManifest, Parts, Removal};
 
 /// What clients may rely on being taken, and nobody needs more.
 const MANIFEST_MAX: usize = 4 << 20;
@@ -25,11 +26,18 @@ const OCI_SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
 const OCI_TAG: HeaderName = HeaderName::from_static("oci-tag");
 
 /// `GET` and `HEAD`. What is stored is what is sent, whatever `Accept` says: its digest is asked for, in the end.
-pub(super) fn get(exchange: &Exchange, repository: &Repository, name: &ManifestName) -> Answer {
+pub(super) async fn get(exchange: &Exchange, repository: &Repository, name: &ManifestName) -> Answer {
+    let shared = &exchange.shared;
+    let freshness = shared.proxies.ensure_manifest(&shared.storage, repository, name).await?;
     let found = exchange.shared.storage.meta.manifest(repository, name).map_err(Refusal::internal)?;
     let Some(stored) = found else { return Err(unknown(exchange, repository, name)) };
     let tag = format!("\"{}\"", stored.digest);
-    let reply = Reply::new(StatusCode::OK).digest(&stored.digest).with(header::ETAG, &tag);
+    let mut reply = Reply::new(StatusCode::OK).digest(&stored.digest).with(header::ETAG, &tag);
+    if let Freshness::Stale(why) = freshness {
+        let why: String =
+            why.chars().filter(|c| c.is_ascii_graphic() || *c == ' ').filter(|c| *c != '"').collect();
+        reply = reply.with(header::WARNING, format!("110 - \"this is what was cached before: {why}\""));
+    }
     if exchange.header(header::IF_NONE_MATCH).is_some_and(|wanted| is_listed(wanted, &tag)) {
         return Ok(Reply { status: StatusCode::NOT_MODIFIED, ..reply });
     }
@@ -72,7 +80,14 @@ pub(super) async fn put(exchange: Exchange, repository: Repository, name: Manife
     let checked = manifest::check(&bytes, &content_type)?;
     let subject = checked.subject.clone();
     let location = format!("/v2/{repository}/manifests/{digest}");
-    let new = NewManifest { repository, digest: digest.clone(), bytes, checked, tags: tags.clone() };
+    let new = NewManifest {
+        repository,
+        digest: digest.clone(),
+        bytes,
+        checked,
+        tags: tags.clone(),
+        parts: Parts::Present,
+    };
     let stored = shared.storage.writer.commit(move |batch| changes::put_manifest(batch, &new)).await?;
     stored.map_err(lacking)?;
     let mut reply = Reply::new(StatusCode::CREATED).with(header::LOCATION, location).digest(&digest);

@@ -25,6 +25,7 @@ use tokio::sync::{Notify, watch};
 
 use self::connection::{Phase, Timed};
 use crate::error::chain;
+use crate::proxy::{Proxies, ProxyError};
 use crate::settings::{Observer, Settings};
 use crate::storage::changes::Grace;
 use crate::storage::{OpenError, Storage};
@@ -48,6 +49,9 @@ pub enum StartError {
     /// The data folder cannot be used.
     #[error(transparent)]
     Open(#[from] OpenError),
+    /// A registry cannot be cached.
+    #[error(transparent)]
+    Proxy(#[from] ProxyError),
     /// The address cannot be used.
     #[error("cannot listen on {address}")]
     Listen {
@@ -65,6 +69,7 @@ impl Fault for StartError {
     fn class(&self) -> Class {
         match self {
             Self::Open(error) => error.class(),
+            Self::Proxy(error) => error.class(),
             Self::Listen { source, .. } | Self::Runtime(source) => Class::of_io(source),
         }
     }
@@ -75,7 +80,7 @@ impl Fault for StartError {
             Self::Listen { source, .. } if source.kind() == io::ErrorKind::AddrInUse => {
                 Some("something else listens there; choose another address".to_owned())
             }
-            Self::Listen { .. } | Self::Runtime(_) => None,
+            Self::Proxy(_) | Self::Listen { .. } | Self::Runtime(_) => None,
         }
     }
 }
@@ -94,7 +99,8 @@ pub struct Stopper(Arc<Notify>);
 
 /// What all connections work with.
 pub(crate) struct Shared {
-    pub(crate) storage: Storage,
+    pub(crate) storage: Arc<Storage>,
+    pub(crate) proxies: Proxies,
     pub(crate) settings: Settings,
     pub(crate) observer: Arc<dyn Observer>,
     pub(crate) counts: metrics::Counts,
@@ -121,15 +127,22 @@ impl Registry {
         let listener = TcpListener::bind(address).map_err(|source| StartError::Listen { address, source })?;
         listener.set_nonblocking(true).map_err(StartError::Runtime)?;
         let address = listener.local_addr().map_err(StartError::Runtime)?;
-        let storage = Storage::open(&settings.data, grace, settings.quota.clone())?;
+        let proxies = Proxies::new(&settings.proxies)?;
+        let storage = Arc::new(Storage::open(&settings.data, grace, settings.quota.clone())?);
         settings.access.prepare(&storage.layout.token_key()).map_err(|source| OpenError::Io {
             action: "read or make",
             path: storage.layout.token_key(),
             source,
         })?;
         let counts = metrics::Counts::default();
-        let shared =
-            Arc::new(Shared { storage, settings, observer, counts, connections: AtomicUsize::new(0) });
+        let shared = Arc::new(Shared {
+            storage,
+            proxies,
+            settings,
+            observer,
+            counts,
+            connections: AtomicUsize::new(0),
+        });
         Ok(Self { shared, listener, address, stop: Arc::default() })
     }
 

@@ -47,6 +47,16 @@ pub(crate) struct NewManifest {
     pub(crate) bytes: Vec<u8>,
     pub(crate) checked: Checked,
     pub(crate) tags: Vec<Tag>,
+    pub(crate) parts: Parts,
+}
+
+/// Where the blobs of a manifest are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Parts {
+    /// In its repository, or it is refused.
+    Present,
+    /// Fetched when they are asked for.
+    Later,
 }
 
 /// What keeps a manifest from being stored.
@@ -141,7 +151,9 @@ pub(crate) fn put_manifest(
     manifest: &NewManifest,
 ) -> Result<std::result::Result<(), Lack>> {
     let repository = ensure_repository(batch, &manifest.repository)?;
-    if let Some(lack) = lack(batch, repository, &manifest.checked.needs)? {
+    if manifest.parts == Parts::Present
+        && let Some(lack) = lack(batch, repository, &manifest.checked.needs)?
+    {
         return Ok(Err(lack));
     }
     let digest = manifest.digest.to_string();

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use mica_api::{Class, Error, Fault, Timestamp};
 use mica_registry::{
-    Access, AccessLine, Observer, Passwords, Quota, QuotaRule, Registry, Rule, Settings, Tls,
+    Access, AccessLine, Observer, Passwords, ProxyRule, Quota, QuotaRule, Registry, Rule, Settings, Tls,
 };
 
 use crate::context::Cx;
@@ -65,6 +65,9 @@ pub(crate) struct ServeArgs {
     /// Remove manifests this long after their last tag has gone (default: never)
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     expire_untagged: Option<Duration>,
+    /// Cache another registry below a prefix (`docker.io=https://registry-1.docker.io`), or as a whole (repeatable)
+    #[arg(long, value_name = "[PREFIX=]URL")]
+    proxy: Vec<String>,
     /// Print a line per request: text, json or none
     #[arg(long, value_name = "FORMAT", default_value = "text", value_parser = ["text", "json", "none"])]
     log: String,
@@ -91,6 +94,7 @@ impl Verb for ServeArgs {
             grace: self.grace,
             quota: self.quota(),
             untagged: self.expire_untagged,
+            proxies: self.proxy.iter().map(|text| proxy(text)).collect(),
             upload_age: UPLOAD_AGE,
             drain: DRAIN,
         };
@@ -120,6 +124,14 @@ impl Verb for ServeArgs {
 enum Limit {
     Total(u64),
     Each(QuotaRule),
+}
+
+/// A prefix has no colon, and what comes before a URL's first one is no prefix.
+fn proxy(text: &str) -> ProxyRule {
+    match text.split_once('=').filter(|(prefix, _)| !prefix.contains(':')) {
+        Some((prefix, url)) => ProxyRule { prefix: prefix.to_owned(), url: url.to_owned() },
+        None => ProxyRule { prefix: String::new(), url: text.to_owned() },
+    }
 }
 
 fn limit(text: &str) -> Result<Limit, String> {
