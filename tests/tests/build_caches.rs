@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use mica_testkit::peer::need;
 use mica_testkit::{Mica, needs_root};
-use mica_tests::{Build, empty, holds, with_base};
+use mica_tests::{Build, Distribution, empty, holds, with_base};
 use serde_json::Value;
 
 const DOCKERFILE: &str = "FROM base AS tool\nRUN echo tool > /tool\nCOPY f /f\nRUN head -c 100000 /dev/urandom > /big\n\
@@ -266,6 +266,63 @@ fn caches_are_exchanged_with_buildkit() {
             .success();
         let text = read.stderr_text();
         holds(&text, &["importing cache manifest from local:"]);
+        assert!(!text.contains("ERROR"), "{text}");
+    }
+}
+
+#[test]
+fn a_registry_keeps_caches_for_other_machines_and_for_buildkit() {
+    let Some(mica) = with_base() else { return };
+    let Some(registry) = Distribution::open() else { return };
+    let name = registry.name("team/cache:main");
+    let to_cache = format!("type=registry,ref={name},mode=max");
+    let first = Build::new(&mica, DOCKERFILE).file("f", "f").option("--cache-to", &to_cache).id();
+    let Some(there) = elsewhere(&mica) else { return };
+    let built = Build::new(&there, DOCKERFILE).file("f", "f").option("--cache-from", &name).succeeds();
+    assert!(built.cached("echo last"));
+    assert_eq!(Build::again(&there, DOCKERFILE).id(), first);
+    // what is there already is not sent again
+    registry.requests();
+    Build::again(&there, DOCKERFILE).option("--cache-to", &to_cache).id();
+    let asked = registry.requests();
+    let sent = asked.iter().filter(|line| line.starts_with("PUT /v2/team/cache/blobs")).count();
+    assert!(sent <= 1, "layers are there, only what lists them may be new: {asked:#?}");
+    let nowhere = registry.name("nope:1");
+    let built = Build::again(&there, DOCKERFILE).option("--cache-from", &nowhere).run().success();
+    let text = built.stderr_text();
+    holds(&text, &[&format!("ERROR: failed to configure registry cache importer: {nowhere}: "), "not found"]);
+    // an image with a cache inside
+    let inline = registry.name("team/app:inline");
+    Build::again(&mica, DOCKERFILE)
+        .option("--cache-to", "type=inline")
+        .option("-t", &inline)
+        .flag("--push")
+        .id();
+    let Some(third) = elsewhere(&mica) else { return };
+    let built = Build::new(&third, DOCKERFILE).file("f", "f").option("--cache-from", &inline).succeeds();
+    assert!(built.cached("echo last"));
+
+    let Some(plain) = empty() else { return };
+    let Some(buildkit) = Buildkitd::start(&plain) else { return };
+    let dockerfile = "FROM scratch AS a\nCOPY f /f\nFROM scratch\nCOPY --from=a /f /g\nCOPY f /h\n";
+    for (tag, form) in [("min", ""), ("max", ",mode=max")] {
+        let ours = registry.name(&format!("ours:{tag}"));
+        let build = Build::new(&plain, dockerfile).file("f", "f");
+        let build = build.option("--cache-to", &format!("type=registry,ref={ours}{form}"));
+        let context = build.context();
+        build.id();
+        let text = buildkit.build(&context, &["--import-cache", &format!("type=registry,ref={ours}")]);
+        holds(&text, &[&format!("importing cache manifest from {ours}")]);
+        assert!(!text.contains("ERROR"), "{text}");
+        let theirs = registry.name(&format!("theirs:{tag}"));
+        buildkit.build(&context, &["--export-cache", &format!("type=registry,ref={theirs}{form}")]);
+        let read = Build::again(&plain, dockerfile)
+            .option("--cache-from", &theirs)
+            .flag("--no-cache")
+            .run()
+            .success();
+        let text = read.stderr_text();
+        holds(&text, &[&format!("importing cache manifest from {theirs}")]);
         assert!(!text.contains("ERROR"), "{text}");
     }
 }

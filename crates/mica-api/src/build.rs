@@ -287,13 +287,18 @@ pub enum AnnotationTarget {
 
 /// `--cache-from` (E1).
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CacheFrom {
-    /// The directory of an OCI layout.
-    pub directory: PathBuf,
-    /// Which entry by tag.
-    pub tag: String,
-    /// Which entry by digest, whatever the tag.
-    pub digest: Option<Digest>,
+pub enum CacheFrom {
+    /// An OCI layout.
+    Local {
+        /// Its directory.
+        directory: PathBuf,
+        /// Which entry by tag.
+        tag: String,
+        /// Which entry by digest, whatever the tag.
+        digest: Option<Digest>,
+    },
+    /// A registry: a cache, or an image with one inside.
+    Registry(Reference),
 }
 
 /// `--cache-to` (E1).
@@ -325,6 +330,8 @@ pub enum CacheDestination {
         /// Whether other entries go.
         reset: bool,
     },
+    /// A registry, under this name.
+    Registry(Reference),
     /// The config of the image itself (E5).
     Inline,
 }

@@ -249,12 +249,26 @@ impl Build<'_> {
     /// Writes `--cache-to`. Inline ones are part of the image already.
     fn write_caches(&self, stack: &[LayerId], entries: &[CacheEntry]) -> Result<(), Error> {
         for to in &self.request.cache_to {
-            let CacheDestination::Local { directory, tag, reset } = &to.destination else { continue };
-            let step = self.progress.internal("exporting cache to client directory");
             let wanted = |entry: &&CacheEntry| to.max || stack.starts_with(&entry.layers);
             let entries: Vec<CacheEntry> = entries.iter().filter(wanted).cloned().collect();
-            let place = (directory.as_path(), tag.as_str(), *reset);
-            match cache::write_local(self.workshop, place, to, &entries, self.lease, self.cancel, &step) {
+            let Self { workshop, lease, cancel, .. } = *self;
+            let (step, written) = match &to.destination {
+                CacheDestination::Inline => continue,
+                CacheDestination::Local { directory, tag, reset } => {
+                    let step = self.progress.internal("exporting cache to client directory");
+                    let place = (directory.as_path(), tag.as_str(), *reset);
+                    let written = cache::write_local(workshop, place, to, &entries, lease, cancel, &step);
+                    (step, written)
+                }
+                CacheDestination::Registry(name) => {
+                    let step = self.progress.internal("exporting cache to registry");
+                    let tell = |update: TransferUpdate| step.transfer(&update);
+                    let transfers = Transfers { workshop, lease, cancel, tell: &tell };
+                    let written = cache::write_registry(transfers, name, to, &entries);
+                    (step, written)
+                }
+            };
+            match written {
                 Ok(()) => step.done(),
                 Err(error) => {
                     step.failed(error.to_string());

@@ -8,7 +8,9 @@ use mica_api::{CacheTo, Cancel, Error};
 use mica_distribution::{
     ArchiveBlob, BlobBody, Directory, ImageFiles as _, add_to_layout, blob_file, read_blob, read_index,
 };
-use mica_oci::{Descriptor, Digest, Document, ImageConfig, Index, Manifest, annotation, media_type};
+use mica_oci::{
+    Descriptor, Digest, Document, ImageConfig, Index, Manifest, Reference, annotation, media_type,
+};
 use mica_store::{LayerId, LayerRecord, Lease, StoreError};
 
 use super::CacheEntry;
@@ -19,6 +21,7 @@ use super::format::{
 use crate::Workshop;
 use crate::export::{layer_blob, layer_media_type};
 use crate::progress::Step;
+use crate::registry::{CacheDocuments, Transfers, push_cache};
 
 /// The time of everything that has none: layers are the same whenever they are made.
 const NO_TIME: &str = "1970-01-01T00:00:00Z";
@@ -71,6 +74,34 @@ pub(crate) fn write_local(
         blobs.insert(digest, ArchiveBlob { size_bytes: bytes.len() as u64, body: BlobBody::Bytes(bytes) });
     }
     Ok(add_to_layout(directory, entry, reset, &blobs)?)
+}
+
+/// Sends entries to a registry. What is under the name is replaced at once, when everything is there.
+///
+/// # Errors
+/// Layers that are gone, a registry that refuses.
+pub(crate) fn write_registry(
+    transfers: Transfers<'_>,
+    name: &Reference,
+    to: &CacheTo,
+    entries: &[CacheEntry],
+) -> Result<(), Error> {
+    let records = layers_of(transfers.workshop, entries)?;
+    let media = layer_media_type(to.compression, to.oci_media_types);
+    push_cache(transfers, (name, &records), (to.compression, media), &|mut layers| {
+        for (layer, record) in layers.iter_mut().zip(&records) {
+            layer.annotations.insert(UNCOMPRESSED.to_owned(), record.diff_id.0.to_string());
+            layer.annotations.insert(CREATED_AT.to_owned(), NO_TIME.to_owned());
+        }
+        let digest_of = |id: LayerId| {
+            let at = records.iter().position(|record| record.id == id);
+            at.map_or_else(|| Digest::of(b""), |at| layers[at].digest.clone())
+        };
+        let config = serde_json::to_vec(&cache_config(entries, &digest_of)).expect("plain data");
+        let (manifest, kind) = manifest(to, Descriptor::of(CONFIG_TYPE, &config), layers.clone());
+        let (config_type, manifest_type) = (CONFIG_TYPE.to_owned(), kind.to_owned());
+        CacheDocuments { config_type, config, manifest_type, manifest }
+    })
 }
 
 /// Puts the cache of what the image is made of into its config (E5).

@@ -10,7 +10,7 @@ mod import;
 use mica_solve::CacheKey;
 use mica_store::LayerId;
 
-pub(crate) use export::{embed, write_local};
+pub(crate) use export::{embed, write_local, write_registry};
 pub(crate) use import::{CacheKeys, Imports};
 
 /// A result of this build that a cache can hold.

@@ -31,6 +31,19 @@ pub(super) struct Stack {
     pub(super) blobs: Vec<Digest>,
 }
 
+/// Brings layers in that belong to no image; as [`bring`].
+///
+/// # Errors
+/// As [`bring`].
+pub(crate) fn bring_layers(
+    transfers: Transfers<'_>,
+    repository: &Repository<'_>,
+    blobs: &[Descriptor],
+    diff_ids: &[DiffId],
+) -> Result<Vec<LayerRecord>, Error> {
+    bring(transfers, repository, blobs, diff_ids).map(|stack| stack.layers)
+}
+
 /// One blob to fetch.
 struct Job<'a> {
     blob: &'a Descriptor,

@@ -12,8 +12,9 @@ mod pull;
 mod push;
 mod send;
 
+pub(crate) use layers::bring_layers;
 pub use pull::{PullOrder, Pulled, WantedPlatform, pull};
-pub(crate) use push::push_draft;
+pub(crate) use push::{CacheDocuments, push_cache, push_draft};
 pub use push::{PushOrder, PushedImage, push};
 
 use mica_api::{Cancel, TransferState, TransferUpdate};

@@ -127,6 +127,44 @@ pub(crate) fn push_draft(
     pusher.push_manifest(&leaving, form, &name)
 }
 
+/// Sends layers that belong to no image, then what `finish` makes of their descriptors: a config and a manifest of some
+/// type.
+///
+/// # Errors
+/// The registry refuses them, the network.
+pub(crate) fn push_cache(
+    transfers: Transfers<'_>,
+    (to, layers): (&Reference, &[LayerRecord]),
+    (compression, media): (Compression, &str),
+    finish: &dyn Fn(Vec<Descriptor>) -> CacheDocuments,
+) -> Result<(), Error> {
+    let repository = transfers.workshop.registries.repository(to)?;
+    let pusher = Pusher { transfers, repository: &repository, to };
+    let form = PushForm { compression, force: false };
+    let plans = layers.iter().map(|layer| {
+        let like = Descriptor::new(media, layer.diff_id.0.clone(), layer.tar_bytes);
+        Ok(match send::known_form(&pusher, layer, form)? {
+            Some(descriptor) => Plan::Known { descriptor, source: send::source(&pusher, layer)? },
+            None => Plan::New { like },
+        })
+    });
+    let plans = plans.collect::<Result<Vec<Plan>, Error>>()?;
+    let sent = send::send(&pusher, layers, Outgoing { form, media, plans, config: None })?;
+    let documents = finish(sent);
+    send::small(&pusher, &documents.config_type, documents.config, transfers.cancel)?;
+    let name = repository.named();
+    repository.put_manifest(&name, &documents.manifest_type, &documents.manifest, transfers.cancel)?;
+    Ok(())
+}
+
+/// What names the layers of a cache.
+pub(crate) struct CacheDocuments {
+    pub(crate) config_type: String,
+    pub(crate) config: Vec<u8>,
+    pub(crate) manifest_type: String,
+    pub(crate) manifest: Vec<u8>,
+}
+
 /// Sends to one repository.
 pub(crate) struct Pusher<'a> {
     pub(crate) transfers: Transfers<'a>,
@@ -241,7 +279,7 @@ impl Pusher<'_> {
             }
         }
         let media = layer_media_type(form.compression, !docker);
-        let outgoing = Outgoing { form, media, plans, config: self.config(leaving) };
+        let outgoing = Outgoing { form, media, plans, config: Some(self.config(leaving)) };
         let layers = send::send(self, &leaving.layers, outgoing)?;
         let bytes = if layers == leaving.manifest.layers {
             leaving.bytes.clone()

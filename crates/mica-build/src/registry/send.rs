@@ -55,7 +55,8 @@ pub(super) struct Outgoing<'a> {
     /// The type of layers that get a new form.
     pub(super) media: &'a str,
     pub(super) plans: Vec<Plan>,
-    pub(super) config: (Descriptor, BlobBytes),
+    /// What is sent beside them.
+    pub(super) config: Option<(Descriptor, BlobBytes)>,
 }
 
 /// A repository of the same registry whose images have a layer.
@@ -92,6 +93,27 @@ pub(super) fn known_form(
         }
     }
     Ok(None)
+}
+
+/// Sends a config by itself.
+///
+/// # Errors
+/// The registry refuses it, the network.
+pub(super) fn small(pusher: &Pusher<'_>, media: &str, bytes: Vec<u8>, cancel: &Cancel) -> Result<(), Error> {
+    let descriptor = Descriptor::of(media, &bytes);
+    send_small(pusher, &descriptor, &BlobBytes::Memory(bytes.into()), cancel)
+}
+
+fn send_small(
+    pusher: &Pusher<'_>,
+    descriptor: &Descriptor,
+    bytes: &BlobBytes,
+    cancel: &Cancel,
+) -> Result<(), Error> {
+    if let Upload::Session(session) = pusher.repository.begin_upload(&descriptor.digest, None, cancel)? {
+        pusher.repository.upload(session, descriptor, bytes, &Arc::default(), cancel)?;
+    }
+    Ok(())
 }
 
 /// Sends config and layers; returns the layers as they are there, lowest first.
@@ -184,14 +206,10 @@ impl Sender<'_> {
     }
 
     fn send_config(&self) -> Result<(), Error> {
-        let (descriptor, bytes) = &self.outgoing.config;
-        if let Upload::Session(session) =
-            self.pusher.repository.begin_upload(&descriptor.digest, None, &self.stop)?
-        {
-            let sent = Arc::default();
-            self.pusher.repository.upload(session, descriptor, bytes, &sent, &self.stop)?;
+        match &self.outgoing.config {
+            Some((descriptor, bytes)) => send_small(self.pusher, descriptor, bytes, &self.stop),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     fn send_layer(&self, index: usize) -> Result<(), Error> {

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use mica_api::{CacheDestination, CacheFrom, CacheTo, Class, Error};
+use mica_oci::Reference;
 
 use super::outputs::{compression, is_false};
 use crate::values::keyed;
@@ -23,8 +24,9 @@ impl<'a> Spec<'a> {
         let pairs = keyed::pairs(text).map_err(|why| invalid(format!("invalid {flag} {text:?}")).why(why))?;
         let mut spec = Self { flag, text, kind: String::new(), fields: Vec::new() };
         if pairs.iter().all(|(_, value)| value.is_none()) {
-            // bare references
+            // bare references, which are no keys: tags have a case
             spec.kind = "registry".to_owned();
+            spec.fields = text.split(',').map(|name| ("ref".to_owned(), name.to_owned())).collect();
             return Ok(spec);
         }
         for (key, value) in pairs {
@@ -68,12 +70,14 @@ impl<'a> Spec<'a> {
 
     fn unsupported(&self) -> Error {
         match self.kind.as_str() {
-            "registry" | "gha" | "s3" | "azblob" => {
+            "gha" | "s3" | "azblob" => {
                 Error::new(Class::Unsupported, format!("caches of type {} are not supported yet", self.kind))
                     .why(format!("in {} {}", self.flag, self.text))
-                    .hint("type=local keeps a cache in a directory")
+                    .hint("type=registry keeps a cache in a registry, type=local in a directory")
             }
-            other => invalid(format!("unknown cache type {other:?}")).hint("types are local and inline"),
+            other => {
+                invalid(format!("unknown cache type {other:?}")).hint("types are registry, local and inline")
+            }
         }
     }
 }
@@ -82,24 +86,36 @@ fn invalid(message: impl Into<String>) -> Error {
     Error::new(Class::Invalid, message)
 }
 
-/// One `--cache-from`.
+/// One `--cache-from`; bare references may be several.
 ///
 /// # Errors
 /// It makes no sense, or its type comes later.
-pub(super) fn from(text: &str, here: &Path) -> Result<CacheFrom, Error> {
+pub(super) fn from(text: &str, here: &Path) -> Result<Vec<CacheFrom>, Error> {
     let spec = Spec::parse("--cache-from", text)?;
-    if spec.kind != "local" {
-        return Err(spec.unsupported());
+    match spec.kind.as_str() {
+        "local" => {
+            spec.only(&["src", "tag", "digest"])?;
+            let digest = spec
+                .get("digest")
+                .map(|text| text.parse().map_err(|error| invalid(format!("invalid digest {text}: {error}"))));
+            let directory = here.join(spec.required("src")?);
+            let tag = spec.get("tag").unwrap_or(TAG).to_owned();
+            Ok(vec![CacheFrom::Local { directory, tag, digest: digest.transpose()? }])
+        }
+        "registry" => {
+            spec.only(&["ref"])?;
+            spec.required("ref")?;
+            spec.fields.iter().map(|(_, name)| reference(name).map(CacheFrom::Registry)).collect()
+        }
+        _ => Err(spec.unsupported()),
     }
-    spec.only(&["src", "tag", "digest"])?;
-    let digest = spec
-        .get("digest")
-        .map(|text| text.parse().map_err(|error| invalid(format!("invalid digest {text}: {error}"))));
-    Ok(CacheFrom {
-        directory: here.join(spec.required("src")?),
-        tag: spec.get("tag").unwrap_or(TAG).to_owned(),
-        digest: digest.transpose()?,
-    })
+}
+
+fn reference(name: &str) -> Result<Reference, Error> {
+    let parsed: Result<Reference, _> = name.parse();
+    parsed
+        .map(Reference::or_latest)
+        .map_err(|error| invalid(format!("invalid cache reference {name:?}: {error}")))
 }
 
 /// One `--cache-to`.
@@ -125,6 +141,10 @@ pub(super) fn to(text: &str, here: &Path) -> Result<CacheTo, Error> {
                 tag: spec.get("tag").unwrap_or(TAG).to_owned(),
                 reset: spec.switch("reset", false),
             }
+        }
+        "registry" => {
+            spec.only(&[&FORM[..], &["ref"]].concat())?;
+            CacheDestination::Registry(reference(spec.required("ref")?)?)
         }
         "inline" => {
             spec.only(&[])?;
@@ -161,13 +181,24 @@ mod tests {
     #[test]
     fn directories_have_tags_and_digests() {
         let here = Path::new("/here");
-        let source = from("type=local,src=c,tag=x", here).unwrap();
-        assert_eq!((source.directory.as_path(), source.tag.as_str()), (Path::new("/here/c"), "x"));
+        let source = from("type=local,src=c,tag=x", here).unwrap().remove(0);
+        let expected = CacheFrom::Local { directory: "/here/c".into(), tag: "x".into(), digest: None };
+        assert_eq!(source, expected);
         let target = to("type=local,dest=/c,mode=max,compression=zstd,ignore-error=true", here).unwrap();
         assert!(target.max && target.ignore_error && target.image_manifest);
         let older = to("type=local,dest=/c,image-manifest=false,oci-mediatypes=false", here).unwrap();
         assert!(!older.oci_media_types && !older.image_manifest);
         assert_eq!(to("type=inline", here).unwrap().destination, CacheDestination::Inline);
+    }
+
+    #[test]
+    fn a_bare_name_is_one_in_a_registry() {
+        let here = Path::new("/");
+        let name = |text: &str| text.parse().unwrap();
+        let names = vec![CacheFrom::Registry(name("a:latest")), CacheFrom::Registry(name("r:5000/b:C"))];
+        assert_eq!(from("a,r:5000/b:C", here).unwrap(), names);
+        let to = to("type=registry,ref=r:5000/b:c,mode=max", here).unwrap();
+        assert_eq!((to.destination, to.max), (CacheDestination::Registry(name("r:5000/b:c")), true));
     }
 
     #[test]
@@ -178,7 +209,9 @@ mod tests {
         assert!(problem("type=local").contains("dest is required"));
         assert!(problem("type=local,dest=x,moed=max").contains("unknown key \"moed\""));
         assert!(problem("type=nope,a=b").contains("unknown cache type \"nope\""));
-        assert!(problem("user/app:cache").contains("type registry are not supported yet"));
+        assert!(problem("type=registry").contains("ref is required"));
+        assert!(problem("User/app:cache").contains("invalid cache reference"));
+        assert!(problem("type=gha").contains("type gha are not supported yet"));
         assert!(problem("type=local,dest=x,mode=mid").contains("invalid cache mode"));
     }
 }

@@ -75,10 +75,10 @@ pub(crate) struct BuildArgs {
     /// Another context, for FROM and COPY --from: a directory, a URL, docker-image://NAME or oci-layout://DIR
     #[arg(long, value_name = "NAME=VALUE")]
     build_context: Vec<String>,
-    /// Use a cache from elsewhere: type=local,src=DIR[,tag=TAG]
+    /// Use a cache from elsewhere: type=registry,ref=NAME or type=local,src=DIR[,tag=TAG]
     #[arg(long, value_name = "CACHE")]
     cache_from: Vec<String>,
-    /// Write a cache: type=local,dest=DIR[,mode=max] or type=inline
+    /// Write a cache: type=registry,ref=NAME[,mode=max], type=local,dest=DIR[,mode=max] or type=inline
     #[arg(long, value_name = "CACHE")]
     cache_to: Vec<String>,
     /// Make the cgroups of RUN in this one

@@ -62,7 +62,7 @@ impl BuildArgs {
                 .collect::<Result<_, _>>()?,
             ssh: self.ssh.iter().map(|text| sources::ssh(text, environment)).collect::<Result<_, _>>()?,
             no_cache: no_cache(self.no_cache, self.no_cache_filter)?,
-            cache_from: collect_all(&self.cache_from, &|text| caches::from(text, here))?,
+            cache_from: collect_all(&self.cache_from, &|text| caches::from(text, here))?.concat(),
             cache_to: cache_to(&self.cache_to, &self.build_arg, here)?,
             labels: self.label.iter().map(|text| keyed::label(text)).collect(),
             entitlements: permissions::entitlements(&self.allow, self.network.as_deref()),
