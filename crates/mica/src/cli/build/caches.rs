@@ -210,7 +210,7 @@ mod tests {
         assert!(problem("type=local,dest=x,moed=max").contains("unknown key \"moed\""));
         assert!(problem("type=nope,a=b").contains("unknown cache type \"nope\""));
         assert!(problem("type=registry").contains("ref is required"));
-        assert!(problem("User/app:cache").contains("invalid cache reference"));
+        assert!(problem("user/App:cache").contains("invalid cache reference"));
         assert!(problem("type=gha").contains("type gha are not supported yet"));
         assert!(problem("type=local,dest=x,mode=mid").contains("invalid cache mode"));
     }
