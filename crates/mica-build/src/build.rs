@@ -9,7 +9,7 @@ use mica_api::{
 };
 use mica_dockerfile::{Location, excerpt};
 use mica_frontend::{ConvertError, ConvertRequest, Converted, Problem, convert};
-use mica_oci::{Descriptor, ImageId, Platform, Reference};
+use mica_oci::{Descriptor, ImageId, Platform};
 use mica_runtime::Runtime;
 use mica_solve::{Graph, NetworkMode, Op, SourceOp};
 use mica_store::{LayerId, Lease};
@@ -313,70 +313,78 @@ impl Build<'_> {
         if self.request.cache_to.iter().any(|to| to.destination == CacheDestination::Inline) {
             cache::embed(&mut converted.config, stack, entries);
         }
-        let mut reply = BuildReply {
-            image_id: None,
-            manifest: None,
-            build_id: self.lease.id().to_string(),
-            names: Vec::new(),
-        };
-        let mut is_durable = false;
         let default = [Output::Store { form: ImageForm::default() }];
         let outputs = if self.request.outputs.is_empty() { &default[..] } else { &self.request.outputs };
-        let Self { workshop, lease, cancel, .. } = *self;
-        let tools = Tools { workshop, lease, cancel };
+        let (reply, is_durable) = self.write_images(&converted, stack, outputs)?;
+        let platform = converted.config.platform();
+        let files = export::Files { stack, platform: &platform, epoch: converted.epoch };
+        for output in outputs {
+            export::files(self.workshop, output, &files, self.lease, self.progress, self.cancel)?;
+        }
+        if !is_durable {
+            // nothing was published, but the cache records of this build are to outlive a power cut all the same
+            self.workshop.store.make_durable()?;
+        }
+        Ok(reply)
+    }
+
+    /// Writes the outputs that are images; says whether one was published, and with it all that was stored.
+    fn write_images(
+        &self,
+        converted: &Converted,
+        stack: &[LayerId],
+        outputs: &[Output],
+    ) -> Result<(BuildReply, bool), Error> {
+        let build_id = self.lease.id().to_string();
+        let mut reply = BuildReply { image_id: None, manifest: None, build_id, names: Vec::new() };
+        let mut is_published = false;
+        let Self { workshop, lease, progress, cancel, .. } = *self;
         for output in outputs {
             let (Output::Store { form } | Output::Archive { form, .. } | Output::Registry { form, .. }) =
                 output
             else {
                 continue;
             };
-            let image = Rendition::make(tools, &converted, stack, form)?;
+            let image = Rendition::make(Tools { workshop, lease, cancel }, converted, stack, form)?;
             let config = image.draft.manifest.config.digest.clone();
+            let mut names = self.request.tags.clone();
             let manifest = match output {
-                Output::Archive { layout, destination, names, compression, .. } => {
-                    let names: Vec<Reference> = self.request.tags.iter().chain(names).cloned().collect();
-                    reply.names.extend(names.clone());
+                Output::Archive { layout, destination, names: more, compression, .. } => {
+                    names.extend(more.iter().cloned());
                     let archive = export::Archive {
                         layout: *layout,
                         destination,
-                        names,
+                        names: names.clone(),
                         compression: *compression,
                         form: &image.form,
                         descriptor_annotations: image.descriptor_annotations,
                     };
-                    let Self { workshop, lease, progress, cancel, .. } = self;
                     export::archive(workshop, &archive, &image.draft, lease, progress, cancel)?
                 }
                 Output::Registry { push, .. } => {
+                    names.extend(push.by_digest.iter().cloned());
                     let pushed = self.push(&image.draft, push)?;
                     // what others will find is what the build is asked for
-                    reply.manifest = Some(pushed);
-                    reply.image_id = Some(config);
-                    continue;
+                    reply.manifest = None;
+                    pushed
                 }
                 _ => {
                     self.store(&image.draft, &image.stack)?;
-                    is_durable |= !self.request.tags.is_empty();
-                    reply.names.extend(self.request.tags.iter().cloned());
+                    is_published |= !names.is_empty();
                     image.draft.descriptor
                 }
             };
+            for name in names {
+                if !reply.names.contains(&name) {
+                    reply.names.push(name);
+                }
+            }
             if reply.manifest.is_none() {
                 reply.image_id = Some(config);
                 reply.manifest = Some(manifest);
             }
         }
-        let platform = converted.config.platform();
-        let files = export::Files { stack, platform: &platform, epoch: converted.epoch };
-        for output in outputs {
-            export::files(self.workshop, output, &files, self.lease, self.progress, self.cancel)?;
-        }
-        reply.names = without_repetitions(reply.names);
-        if !is_durable {
-            // nothing was published, but the cache records of this build are to outlive a power cut all the same
-            self.workshop.store.make_durable()?;
-        }
-        Ok(reply)
+        Ok((reply, is_published))
     }
 
     /// Sends the image to the registries of its names; returns the manifest there.
@@ -446,17 +454,6 @@ impl Build<'_> {
             }
         }
     }
-}
-
-/// Each name once, where it was first.
-fn without_repetitions(names: Vec<Reference>) -> Vec<Reference> {
-    let mut once: Vec<Reference> = Vec::with_capacity(names.len());
-    for name in names {
-        if !once.contains(&name) {
-            once.push(name);
-        }
-    }
-    once
 }
 
 /// P35: what is wrong with the Dockerfile, and the lines to look at.

@@ -130,6 +130,9 @@ pub enum Problem {
         /// Where to.
         target: String,
     },
+    /// `RUN []` (R1).
+    #[error("arguments are required")]
+    EmptyRun,
     /// R11; names the entitlement.
     #[error("{0} is not allowed")]
     NotAllowed(&'static str),

@@ -23,6 +23,9 @@ impl StageConverter<'_, '_> {
         let root = inputs.add(self.state.root);
         let mut mounts = Mounts::default();
         let args = self.run_args(run, &mut inputs, &mut mounts);
+        if args.is_empty() {
+            return Err(Problem::EmptyRun);
+        }
         self.run_mounts(run, &mut inputs, &mut mounts)?;
         let rights = (self.run_network(run)?, self.run_security(run)?);
         let created_by = self.run_history(&args);

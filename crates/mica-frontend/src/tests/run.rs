@@ -147,6 +147,11 @@ fn wrong_mounts_are_refused_in_the_references_words() {
 }
 
 #[test]
+fn a_run_without_a_program_is_refused() {
+    refused("FROM base\nRUN []\n", 2, "arguments are required");
+}
+
+#[test]
 fn networks_and_security_need_to_be_allowed() {
     assert_eq!(build("FROM base\nRUN --network=none x\n").exec().network, NetworkMode::None);
     refused("FROM base\nRUN --network=host x\n", 2, "network.host is not allowed");

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::context::Cx;
 use crate::failure::{Failure, Outcome, Status, error_text};
 use crate::flags::{Foreign, Verb};
-use crate::format::template;
+use crate::format::{defaults, template};
 
 /// Show everything about images and containers, as JSON
 #[derive(Debug, clap::Args)]
@@ -194,7 +194,7 @@ fn render(objects: &[Value], format: Option<&str>) -> Result<String, Failure> {
         Some(template) => {
             let mut text = String::new();
             for object in objects {
-                text.push_str(&template::render(template, &with_defaults(object))?);
+                text.push_str(&template::render(template, &defaults::added_to(object))?);
                 text.push('\n');
             }
             Ok(text)
@@ -210,25 +210,6 @@ fn indented(value: &Value) -> String {
     let mut serializer = serde_json::Serializer::with_formatter(&mut bytes, formatter);
     value.serialize(&mut serializer).expect("a JSON value is serialisable, and memory takes all bytes");
     String::from_utf8(bytes).expect("serde_json writes UTF-8")
-}
-
-/// Keys that are left out when empty, so that templates may ask for them as they may of docker.
-fn with_defaults(object: &Value) -> Value {
-    let mut object = object.clone();
-    if let Some(image) = object.as_object_mut().filter(|object| object.contains_key("RootFS")) {
-        let defaults = image.entry(template::DEFAULTS).or_insert_with(|| json!({}));
-        for key in ["Variant", "OsVersion"] {
-            defaults[key] = json!("");
-        }
-    }
-    if let Some(config) = object.get_mut("Config").and_then(Value::as_object_mut) {
-        let defaults = json!({
-            "User": "", "WorkingDir": "", "StopSignal": "", "Env": [], "Cmd": [], "Entrypoint": [], "OnBuild": [],
-            "Shell": [], "Labels": {}, "ExposedPorts": {}, "Volumes": {}, "Healthcheck": null,
-        });
-        config.insert(template::DEFAULTS.to_owned(), defaults);
-    }
-    object
 }
 
 #[cfg(test)]
@@ -255,6 +236,8 @@ mod tests {
     fn templates_may_ask_for_what_is_empty_and_broken_ones_are_told_by_docker_s_exit_code() {
         let absent = "{{.Variant}}|{{.OsVersion}}|{{json .Config.Volumes}}|{{.Config.OnBuild}}";
         golden("inspect-absent", &Bench::new().run(&["inspect", "-f", absent, "app"]).text());
+        let absent = "{{.State.Health}}|{{json .Config.Volumes}}|{{.State.Status}}";
+        golden("inspect-absent-container", &Bench::new().run(&["inspect", "-f", absent, "web"]).text());
         assert_eq!(Bench::new().run(&["inspect", "-f", "{{if}}", "app"]).status, 64);
     }
 

@@ -22,13 +22,7 @@ impl BuildArgs {
     pub(super) fn request(self, cx: &Cx, here: &Path) -> Result<BuildRequest, Failure> {
         let environment = &cx.environment;
         let mut tags = self.tags()?;
-        for entitlement in &self.allow {
-            permissions::check(entitlement).map_err(|message| Error::new(Class::Invalid, message))?;
-        }
-        let extra_hosts = collect_all(&self.add_host, &|text| {
-            let invalid = |why| Error::new(Class::Invalid, format!("invalid host {text}")).why(why);
-            hosts::add_host(text).map_err(invalid)
-        })?;
+        self.check_words()?;
         let annotations: Vec<Vec<Annotation>> = collect_all(&self.annotation, &annotations::parse)?;
         let given = outputs::Given {
             texts: &self.output,
@@ -39,9 +33,6 @@ impl BuildArgs {
         };
         let outputs = outputs::all(&given, cx, here)?;
         tags.extend(outputs.names);
-        for pair in self.build_arg.iter().chain(&self.label) {
-            keyed::check_key(pair).map_err(|message| Error::new(Class::Invalid, message))?;
-        }
         let build_args = build_args(&self.build_arg, cx.config().proxy_variables(), environment);
         permissions::refuse_controls(&build_args)?;
         let context = context(&self.context, self.file.as_deref(), here)?;
@@ -71,13 +62,20 @@ impl BuildArgs {
             log_limits: resources::log_limits(environment),
             pull: self.pull,
             network: self.network,
-            extra_hosts,
+            extra_hosts: collect_all(&self.add_host, &extra_host)?,
             shm_bytes: self.shm_size,
             ulimits: self.ulimit,
             outputs: outputs.outputs,
             runtime: self.runtime,
             target: self.target.filter(|target| !target.is_empty()),
         })
+    }
+
+    /// Refuses words that mean nothing wherever they are used.
+    fn check_words(&self) -> Result<(), Error> {
+        let invalid = |message| Error::new(Class::Invalid, message);
+        self.allow.iter().try_for_each(|word| permissions::check(word)).map_err(invalid)?;
+        self.build_arg.iter().chain(&self.label).try_for_each(|pair| keyed::check_key(pair)).map_err(invalid)
     }
 
     fn tags(&self) -> Result<Vec<Reference>, Error> {
@@ -95,6 +93,11 @@ impl BuildArgs {
 
 fn collect_all<T>(texts: &[String], parse: &dyn Fn(&str) -> Result<T, Error>) -> Result<Vec<T>, Error> {
     texts.iter().map(|text| parse(text)).collect()
+}
+
+/// One `--add-host`, refused in buildx's words.
+fn extra_host(text: &str) -> Result<(String, String), Error> {
+    hosts::add_host(text).map_err(|why| Error::new(Class::Invalid, format!("invalid host {text}")).why(why))
 }
 
 /// `--cache-to`, and the build argument that means `type=inline` (V20).
