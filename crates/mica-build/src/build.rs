@@ -362,7 +362,9 @@ impl Build<'_> {
                     export::archive(workshop, &archive, &image.draft, lease, progress, cancel)?
                 }
                 Output::Registry { push, .. } => {
-                    names.extend(push.by_digest.iter().cloned());
+                    if !push.by_digest.is_empty() {
+                        names.clone_from(&push.by_digest);
+                    }
                     let pushed = self.push(&image.draft, push)?;
                     // what others will find is what the build is asked for
                     reply.manifest = None;

@@ -96,6 +96,7 @@ fn listing(entries: &[CacheEntry], purpose: Rows, cx: &Cx) -> Listing<'static> {
         columns: COLUMNS,
         default: &["ID", "Reclaimable", "Size", "LastUsedAt"],
         quiet: "ID",
+        raw: "",
         rows: rows.collect(),
     }
 }

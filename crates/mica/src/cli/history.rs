@@ -79,7 +79,7 @@ impl Verb for HistoryArgs {
         };
         let rows = entries.iter().map(|entry| self.row(entry, cx)).collect();
         let format = Format::new(self.format.as_deref(), self.quiet, None);
-        cx.out.text(&Listing { columns: COLUMNS, default, quiet: "ID", rows }.render(&format)?)?;
+        cx.out.text(&Listing { columns: COLUMNS, default, quiet: "ID", raw: "", rows }.render(&format)?)?;
         Ok(Status::default())
     }
 }

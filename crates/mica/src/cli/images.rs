@@ -94,6 +94,22 @@ const COLUMNS: &[Column] = &[
     ("UniqueSize", "UNIQUE SIZE"),
 ];
 
+/// `--format raw`.
+const RAW: &str = "repository: {{.Repository}}
+tag: {{.Tag}}
+image_id: {{.ID}}
+created_at: {{.CreatedAt}}
+virtual_size: {{.Size}}
+";
+/// …with `--digests`.
+const RAW_DIGESTS: &str = "repository: {{.Repository}}
+tag: {{.Tag}}
+digest: {{.Digest}}
+image_id: {{.ID}}
+created_at: {{.CreatedAt}}
+virtual_size: {{.Size}}
+";
+
 impl Verb for ImagesArgs {
     const USAGE: &'static str = "[OPTIONS] [REPOSITORY[:TAG]]";
 
@@ -113,7 +129,8 @@ impl Verb for ImagesArgs {
             false => &["Repository", "Tag", "ID", "CreatedSince", "Size"],
         };
         let rows = images.iter().map(|image| row(image, self.no_trunc, cx)).collect();
-        cx.out.text(&Listing { columns: COLUMNS, default, quiet: "ID", rows }.render(&format)?)?;
+        let raw = if self.digests { RAW_DIGESTS } else { RAW };
+        cx.out.text(&Listing { columns: COLUMNS, default, quiet: "ID", raw, rows }.render(&format)?)?;
         Ok(Status::default())
     }
 }
@@ -156,6 +173,7 @@ mod tests {
     fn scripts_get_ids_templates_and_json() {
         golden("images-quiet", &Bench::new().run(&["images", "-q"]).text());
         golden("images-json", &Bench::new().run(&["images", "--format", "json"]).text());
+        golden("images-raw", &Bench::new().run(&["images", "--digests", "--format", "raw"]).text());
         let template = "table {{.Repository}}\\t{{.SharedSize}}\\t{{.UniqueSize}}";
         golden("images-template", &Bench::new().run(&["images", "--format", template]).text());
     }

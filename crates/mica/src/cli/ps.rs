@@ -266,6 +266,18 @@ impl PsArgs {
     }
 }
 
+/// `--format raw`.
+const RAW: &str = "container_id: {{.ID}}
+image: {{.Image}}
+command: {{.Command}}
+created_at: {{.CreatedAt}}
+state:{{- pad .State 1 0}}
+status:{{- pad .Status 1 0}}
+names: {{.Names}}
+labels:{{- pad .Labels 1 0}}
+ports:{{- pad .Ports 1 0}}
+";
+
 impl Verb for PsArgs {
     const USAGE: &'static str = "[OPTIONS]";
 
@@ -278,7 +290,9 @@ impl Verb for PsArgs {
             default.push("Size");
         }
         let format = Format::new(self.format.as_deref(), self.quiet, cx.config().ps_format.as_deref());
-        cx.out.text(&Listing { columns: COLUMNS, default: &default, quiet: "ID", rows }.render(&format)?)?;
+        let raw = if self.size { format!("{RAW}size: {{{{.Size}}}}\n") } else { RAW.to_owned() };
+        let listing = Listing { columns: COLUMNS, default: &default, quiet: "ID", raw: &raw, rows };
+        cx.out.text(&listing.render(&format)?)?;
         Ok(Status::default())
     }
 }
@@ -294,6 +308,7 @@ mod tests {
         golden("ps-all", &Bench::new().run(&["ps", "-a"]).text());
         golden("ps-size", &Bench::new().run(&["ps", "-as", "--no-trunc"]).text());
         golden("ps-quiet", &Bench::new().run(&["ps", "-aq"]).text());
+        golden("ps-raw", &Bench::new().run(&["ps", "-as", "--format", "raw"]).text());
         golden("ps-last", &Bench::new().run(&["ps", "-n", "1", "-q"]).text());
     }
 

@@ -55,6 +55,7 @@ fn summary(usage: &DiskUsage) -> Listing<'static> {
         columns: COLUMNS,
         default: &["Type", "TotalCount", "Active", "Size", "Reclaimable"],
         quiet: "Type",
+        raw: "",
         rows,
     }
 }
@@ -99,6 +100,7 @@ fn verbose(usage: &DiskUsage, cx: &Cx) -> Result<String, Failure> {
             "Containers",
         ],
         quiet: "ID",
+        raw: "",
         rows,
     };
     Ok(format!(
@@ -134,6 +136,7 @@ fn cache(entries: &[CacheEntry], cx: &Cx) -> Listing<'static> {
         ],
         default: &["ID", "CacheType", "Size", "CreatedSince", "LastUsedSince", "UsageCount", "Shared"],
         quiet: "ID",
+        raw: "",
         rows: rows.collect(),
     }
 }
@@ -159,6 +162,7 @@ fn containers(cx: &Cx) -> Result<Listing<'static>, Failure> {
         ],
         default: &["ID", "Image", "Size", "RunningFor", "Names"],
         quiet: "ID",
+        raw: "",
         rows: rows.collect(),
     })
 }

@@ -17,6 +17,8 @@ pub(crate) struct Listing<'a> {
     pub default: &'a [&'a str],
     /// Field of `-q`.
     pub quiet: &'a str,
+    /// What `raw` stands for: a line for each field. Lists without it take the word for a template, as docker does.
+    pub raw: &'a str,
     /// One object per row.
     pub rows: Vec<Value>,
 }
@@ -49,8 +51,8 @@ impl Listing<'_> {
             "" | "table" if format.quiet => self.lines(&format!("{{{{.{}}}}}", self.quiet)),
             "" | "table" => self.table(&self.default_template()),
             "json" => self.lines("{{json .}}"),
-            "raw" if format.quiet => self.lines(&format!("{}: {{{{.{}}}}}", snake(self.quiet), self.quiet)),
-            "raw" => self.raw(),
+            "raw" if !self.raw.is_empty() && format.quiet => self.lines(self.raw_quiet()),
+            "raw" if !self.raw.is_empty() => self.lines(self.raw),
             other => match other.strip_prefix("table ") {
                 Some(template) => self.table(template.trim_start()),
                 None => self.lines(other),
@@ -88,10 +90,10 @@ impl Listing<'_> {
         Ok(table::align(&text))
     }
 
-    fn raw(&self) -> Result<String, FormatError> {
-        let fields: Vec<String> =
-            self.default.iter().map(|field| format!("{}: {{{{.{field}}}}}\n", snake(field))).collect();
-        self.lines(&fields.concat())
+    /// The one line of `raw` that is about the field of `-q`.
+    fn raw_quiet(&self) -> &str {
+        let field = format!("{{{{.{}}}}}", self.quiet);
+        self.raw.lines().find(|line| line.ends_with(&field)).unwrap_or(self.raw)
     }
 }
 
@@ -101,20 +103,6 @@ fn sorted(row: &Value) -> Value {
     let mut fields: Vec<(&String, &Value)> = fields.iter().collect();
     fields.sort_by_key(|(name, _)| *name);
     Value::Object(fields.into_iter().map(|(name, value)| (name.clone(), value.clone())).collect())
-}
-
-/// `CreatedAt` as `raw` names it: `created_at`.
-fn snake(field: &str) -> String {
-    let mut out = String::new();
-    let mut previous_lower = false;
-    for c in field.chars() {
-        if c.is_uppercase() && previous_lower {
-            out.push('_');
-        }
-        previous_lower = c.is_lowercase();
-        out.extend(c.to_lowercase());
-    }
-    out
 }
 
 #[cfg(test)]
@@ -127,6 +115,7 @@ mod tests {
             columns: &[("ID", "IMAGE ID"), ("Tag", "TAG"), ("CreatedAt", "CREATED AT")],
             default: &["Tag", "ID"],
             quiet: "ID",
+            raw: "tag: {{.Tag}}\nimage_id: {{.ID}}\n",
             rows: vec![json!({"Tag": "latest", "ID": "0123456789ab", "CreatedAt": "now"})],
         }
     }
@@ -148,7 +137,10 @@ mod tests {
             show("json", false),
             "{\"CreatedAt\":\"now\",\"ID\":\"0123456789ab\",\"Tag\":\"latest\"}\n"
         );
-        assert_eq!(show("raw", false), "tag: latest\nid: 0123456789ab\n\n");
+        assert_eq!(show("raw", false), "tag: latest\nimage_id: 0123456789ab\n\n");
+        assert_eq!(show("raw", true), "image_id: 0123456789ab\n");
+        let without = Listing { raw: "", ..listing() };
+        assert_eq!(without.render(&Format { template: "raw".into(), quiet: false }).unwrap(), "raw\n");
     }
 
     #[test]

@@ -71,6 +71,10 @@ impl Tty {
             for status in &vertex.statuses {
                 rows.push(Row { ended, ..self.status_row(status, now, width) });
             }
+            for warning in &vertex.fresh_warnings {
+                let line = justified(&format!(" => WARN: {}", clean(warning)), "", 0.0, width);
+                rows.push(Row::of("", line, ended));
+            }
             if vertex.is_open() && phase == Phase::Running {
                 rows.extend(self.log_rows(vertex, width));
             }
