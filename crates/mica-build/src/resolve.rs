@@ -260,9 +260,16 @@ fn pick<'a>(images: &'a [FoundImage], tag: Option<&str>, digest: Option<&Digest>
 
 /// BuildKit's words, and why.
 fn not_had(reference: &Reference, error: &Error) -> ResolveError {
-    let mut text = format!("failed to resolve source metadata for {reference}: {}", error.message);
-    if error.class == Class::NotFound && !error.message.contains("not found") {
-        text.push_str(": not found");
+    let mut text = format!("failed to resolve source metadata for {reference}: ");
+    match error.class {
+        // `pull` has docker's words for it, a build has BuildKit's
+        Class::NotFound if error.message.ends_with("not found: manifest unknown") => {
+            text.push_str(&format!("{reference}: not found"));
+        }
+        Class::NotFound if !error.message.contains("not found") => {
+            text.push_str(&format!("{}: not found", error.message));
+        }
+        _ => text.push_str(&error.message),
     }
     if let Some(why) = &error.why {
         text.push_str(&format!(": {why}"));
