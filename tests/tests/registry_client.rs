@@ -367,7 +367,7 @@ fn bases_come_from_their_registry_and_builds_go_to_theirs() {
     assert_eq!(registry.requests(), ["HEAD /v2/base/manifests/1 200"]);
     let missing = registry.name("nope:1");
     Build::new(&mica, format!("FROM {missing}\n"))
-        .fails(&format!("{missing}: manifest for {missing} not found"));
+        .fails(&format!("failed to resolve source metadata for {missing}: {missing}: not found"));
     Build::new(&mica, "FROM scratch\nCOPY Dockerfile /\n").flag("--push").fails("tag is needed when pushing");
 }
 
