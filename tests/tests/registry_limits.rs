@@ -54,3 +54,57 @@ fn untagged_manifests_expire_and_others_do_not() {
     registry.ask("DELETE", &format!("/v2/r/manifests/{}", kept.digest())).send().is(202);
     until("a signature of nothing goes too", || !there(&signature.digest()));
 }
+
+/// Takes one request and answers it; returns its head and body.
+fn hear(listener: &std::net::TcpListener, status: u16) -> (String, String) {
+    use std::io::{BufRead, Read, Write};
+    let (stream, _) = listener.accept().unwrap();
+    let mut reader = std::io::BufReader::new(&stream);
+    let (mut head, mut length) = (String::new(), 0);
+    loop {
+        let mut line = String::new();
+        reader.read_line(&mut line).unwrap();
+        let line = line.to_ascii_lowercase();
+        if let Some(value) = line.strip_prefix("content-length:") {
+            length = value.trim().parse().unwrap();
+        }
+        head.push_str(&line);
+        if line == "\r\n" {
+            break;
+        }
+    }
+    let mut body = vec![0; length];
+    reader.read_exact(&mut body).unwrap();
+    write!(&stream, "HTTP/1.1 {status} X\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").unwrap();
+    (head, String::from_utf8(body).unwrap())
+}
+
+#[test]
+fn pushes_and_deletions_are_told_until_they_were_heard() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let folder = mica_testkit::temp_dir();
+    let secret = folder.path().join("secret");
+    std::fs::write(&secret, "key\n").unwrap();
+    let url = format!("http://{}/hook", listener.local_addr().unwrap());
+    let mut registry = Registry::mica(&["--webhook", &url, "--webhook-secret", secret.to_str().unwrap()]);
+    let image = Image::new("told");
+    registry.push("r", "x", &image).is(201);
+    let (head, refused) = hear(&listener, 503);
+    assert!(head.starts_with("post /hook ") && head.contains("x-hub-signature-256: sha256="), "{head}");
+    // Not even a crash loses it.
+    registry.crash();
+    registry.ask("DELETE", "/v2/r/manifests/x").send().is(202);
+    let mut heard: Vec<serde_json::Value> = Vec::new();
+    while heard.len() < 2 {
+        let (_, body) = hear(&listener, 200);
+        let told: serde_json::Value = serde_json::from_str(&body).unwrap();
+        heard.extend(told["events"].as_array().unwrap().iter().cloned());
+    }
+    let first: serde_json::Value = serde_json::from_str(&refused).unwrap();
+    assert_eq!(first["events"][0], heard[0]);
+    assert_eq!((&heard[0]["action"], &heard[1]["action"]), (&json!("push"), &json!("delete")));
+    let target = &heard[0]["target"];
+    assert_eq!((&target["repository"], &target["tag"]), (&json!("r"), &json!("x")));
+    assert_eq!(target["digest"], image.digest());
+    assert_eq!(heard[1]["target"], json!({ "repository": "r", "tag": "x" }));
+}

@@ -15,8 +15,7 @@ pub use self::distribution::Imported;
 use self::distribution::Importer;
 use crate::error::chain;
 use crate::storage::changes::Grace;
-use crate::storage::quota::Quota;
-use crate::storage::writer::ChangeError;
+use crate::storage::writer::{ChangeError, Terms};
 use crate::storage::{OpenError, Storage};
 
 /// Why a folder cannot be taken over.
@@ -94,7 +93,7 @@ pub fn import_distribution(
     let root = root.ok_or_else(|| ImportError::Foreign(from.to_owned()))?;
     let seconds = i64::try_from(grace.as_secs()).unwrap_or(i64::MAX / 4);
     let grace = Grace { unreferenced: seconds, lease: seconds.min(3600) };
-    let storage = Storage::open(data, grace, Quota::default())?;
+    let storage = Storage::open(data, grace, Terms::default())?;
     let imported = Importer { root, storage: &storage, check, skipped }.run();
     storage.close();
     imported

@@ -21,7 +21,7 @@ pub use access::{Access, AccessError, Passwords, Right, Rights, Rule, Who};
 pub use import::{Check, ImportError, Imported, import_distribution};
 pub use proxy::{ProxyError, ProxyRule};
 pub use server::{Registry, StartError, Stopper};
-pub use settings::{AccessLine, Observer, Settings};
+pub use settings::{AccessLine, Observer, Settings, Webhook};
 pub use storage::OpenError;
 pub use storage::collect::Collected;
 pub use storage::quota::{Quota, QuotaRule};

@@ -34,10 +34,21 @@ pub struct Settings {
     pub untagged: Option<Duration>,
     /// Registries that are cached.
     pub proxies: Vec<ProxyRule>,
+    /// Who is told of pushes and deletions.
+    pub webhook: Option<Webhook>,
     /// How long uploads without a new byte are kept.
     pub upload_age: Duration,
     /// How long transfers may go on after a stop was asked for.
     pub drain: Duration,
+}
+
+/// Somebody who wants to know what changes.
+#[derive(Debug, Clone)]
+pub struct Webhook {
+    /// Gets a `POST` with docker's event envelope.
+    pub url: String,
+    /// Signs what is sent: `X-Hub-Signature-256: sha256=<HMAC of the body>`.
+    pub secret: Option<Vec<u8>>,
 }
 
 /// Hears of everything worth a line in a log.

@@ -11,6 +11,7 @@ mod page;
 mod reply;
 mod tokens;
 mod uploads;
+mod webhook;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -24,10 +25,12 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Notify, watch};
 
 use self::connection::{Phase, Timed};
+use self::webhook::Sender;
 use crate::error::chain;
 use crate::proxy::{Proxies, ProxyError};
 use crate::settings::{Observer, Settings};
 use crate::storage::changes::Grace;
+use crate::storage::writer::Terms;
 use crate::storage::{OpenError, Storage};
 use crate::tls::Tls;
 
@@ -49,6 +52,14 @@ pub enum StartError {
     /// The data folder cannot be used.
     #[error(transparent)]
     Open(#[from] OpenError),
+    /// Nobody can be told of events.
+    #[error("cannot send events to {url}: {why}")]
+    Webhook {
+        /// As asked for.
+        url: String,
+        /// Why not.
+        why: String,
+    },
     /// A registry cannot be cached.
     #[error(transparent)]
     Proxy(#[from] ProxyError),
@@ -70,6 +81,7 @@ impl Fault for StartError {
         match self {
             Self::Open(error) => error.class(),
             Self::Proxy(error) => error.class(),
+            Self::Webhook { .. } => Class::Invalid,
             Self::Listen { source, .. } | Self::Runtime(source) => Class::of_io(source),
         }
     }
@@ -80,7 +92,7 @@ impl Fault for StartError {
             Self::Listen { source, .. } if source.kind() == io::ErrorKind::AddrInUse => {
                 Some("something else listens there; choose another address".to_owned())
             }
-            Self::Proxy(_) | Self::Listen { .. } | Self::Runtime(_) => None,
+            Self::Proxy(_) | Self::Webhook { .. } | Self::Listen { .. } | Self::Runtime(_) => None,
         }
     }
 }
@@ -90,6 +102,7 @@ pub struct Registry {
     shared: Arc<Shared>,
     listener: TcpListener,
     address: SocketAddr,
+    sender: Option<Sender>,
     stop: Arc<Notify>,
 }
 
@@ -128,7 +141,9 @@ impl Registry {
         listener.set_nonblocking(true).map_err(StartError::Runtime)?;
         let address = listener.local_addr().map_err(StartError::Runtime)?;
         let proxies = Proxies::new(&settings.proxies)?;
-        let storage = Arc::new(Storage::open(&settings.data, grace, settings.quota.clone())?);
+        let sender = settings.webhook.as_ref().map(Sender::new).transpose()?;
+        let terms = Terms { quota: settings.quota.clone(), records_events: sender.is_some() };
+        let storage = Arc::new(Storage::open(&settings.data, grace, terms)?);
         settings.access.prepare(&storage.layout.token_key()).map_err(|source| OpenError::Io {
             action: "read or make",
             path: storage.layout.token_key(),
@@ -143,7 +158,7 @@ impl Registry {
             counts,
             connections: AtomicUsize::new(0),
         });
-        Ok(Self { shared, listener, address, stop: Arc::default() })
+        Ok(Self { shared, listener, address, sender, stop: Arc::default() })
     }
 
     /// Where it listens.
@@ -169,10 +184,13 @@ impl Registry {
             .enable_time()
             .build()
             .map_err(StartError::Runtime)?;
-        let Self { shared, listener, stop, .. } = self;
+        let Self { shared, listener, stop, sender, .. } = self;
         let ended = runtime.block_on(async {
             let listener = tokio::net::TcpListener::from_std(listener).map_err(StartError::Runtime)?;
             tokio::spawn(chores(Arc::clone(&shared)));
+            if let Some(sender) = sender {
+                tokio::spawn(sender.run(Arc::clone(&shared)));
+            }
             accept(&shared, listener, &stop).await;
             Ok(())
         });

@@ -8,8 +8,8 @@ use mica_oci::{Digest, Repository, Tag};
 use rusqlite::OptionalExtension;
 
 use super::cache::ManifestCache;
-use super::quota;
 use super::writer::{Batch, ChangeError};
+use super::{events, quota};
 use crate::manifest::{Checked, Need, NeedKind};
 use crate::route::ManifestName;
 
@@ -176,6 +176,9 @@ pub(crate) fn put_manifest(
     }
     let name = ManifestName::Digest(manifest.digest.clone());
     batch.stale.push(ManifestCache::key(&manifest.repository, &name));
+    if manifest.parts == Parts::Present {
+        events::pushed(batch, manifest)?;
+    }
     Ok(Ok(()))
 }
 
@@ -268,7 +271,11 @@ pub(crate) fn delete_tag(batch: &mut Batch<'_>, name: &Repository, tag: &Tag) ->
         .prepare_cached("DELETE FROM tags WHERE repository = ?1 AND name = ?2")?
         .execute((repository, tag.as_str()))?;
     batch.stale.push(ManifestCache::key(name, &ManifestName::Tag(tag.clone())));
-    Ok(if removed == 0 { Removal::Absent } else { Removal::Done })
+    if removed == 0 {
+        return Ok(Removal::Absent);
+    }
+    events::deleted(batch, name, &ManifestName::Tag(tag.clone()))?;
+    Ok(Removal::Done)
 }
 
 /// Removes a manifest and its tags; what only it needed expires after the grace.
@@ -307,6 +314,7 @@ pub(crate) fn delete_manifest(
         .execute([&text])?;
     batch.stale.push(ManifestCache::key(name, &ManifestName::Digest(digest.clone())));
     batch.stale.extend(tags.iter().map(|tag| format!("{name} {tag}")));
+    events::deleted(batch, name, &ManifestName::Digest(digest.clone()))?;
     Ok(Removal::Done)
 }
 

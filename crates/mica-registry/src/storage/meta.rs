@@ -99,6 +99,21 @@ impl Meta {
         })
     }
 
+    /// Whether the blob's file belongs to anything.
+    pub(crate) fn knows_blob(&self, digest: &Digest) -> Result<bool> {
+        self.read(|sql| {
+            sql.prepare_cached("SELECT 1 FROM blobs WHERE digest = ?1")?.exists([digest.to_string()])
+        })
+    }
+
+    /// What is to be told to the webhook, oldest first, at most `limit`.
+    pub(crate) fn events(&self, limit: usize) -> Result<Vec<(i64, String)>> {
+        const SQL: &str = "SELECT id, body FROM events ORDER BY id LIMIT ?1";
+        self.read(|sql| {
+            sql.prepare_cached(SQL)?.query_map([limit], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
+        })
+    }
+
     /// Repositories that a blob can be pulled from, at most `limit`.
     pub(crate) fn holders(&self, digest: &Digest, limit: usize) -> Result<Vec<Repository>> {
         const SQL: &str = "SELECT repositories.name FROM links JOIN repositories \

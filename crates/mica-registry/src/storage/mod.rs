@@ -25,6 +25,7 @@
 pub(crate) mod cache;
 pub(crate) mod changes;
 pub(crate) mod collect;
+pub(crate) mod events;
 pub(crate) mod layout;
 pub(crate) mod meta;
 pub(crate) mod quota;
@@ -46,9 +47,8 @@ use self::cache::ManifestCache;
 use self::changes::Grace;
 use self::layout::Layout;
 use self::meta::Meta;
-use self::quota::Quota;
 use self::upload::Uploads;
-use self::writer::{ChangeError, Writer};
+use self::writer::{ChangeError, Terms, Writer};
 
 /// The format this program writes.
 const FORMAT: u64 = 1;
@@ -133,7 +133,7 @@ impl Storage {
     ///
     /// # Errors
     /// [`OpenError`].
-    pub(crate) fn open(root: &Path, grace: Grace, quota: Quota) -> Result<Self, OpenError> {
+    pub(crate) fn open(root: &Path, grace: Grace, terms: Terms) -> Result<Self, OpenError> {
         let layout = Layout::new(root.to_owned());
         make_folder(layout.root())?;
         let is_new = !has_marker(&layout)?;
@@ -152,7 +152,7 @@ impl Storage {
         let cache = Arc::new(ManifestCache::new(CACHE_BYTES));
         let meta = Meta::new(&database, Arc::clone(&cache));
         let (writer, writing) =
-            Writer::start(connection, layout.clone(), quota, cache).map_err(|source| OpenError::Io {
+            Writer::start(connection, layout.clone(), terms, cache).map_err(|source| OpenError::Io {
                 action: "start a thread for",
                 path: database.clone(),
                 source,

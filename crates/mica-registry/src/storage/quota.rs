@@ -61,14 +61,14 @@ pub(super) fn check(
     digest: &str,
     added_bytes: u64,
 ) -> Result<(), ChangeError> {
-    if let Some(limit) = batch.quota.total_bytes.filter(|_| added_bytes > 0) {
+    if let Some(limit) = batch.terms.quota.total_bytes.filter(|_| added_bytes > 0) {
         let held: u64 =
             batch.sql.prepare_cached("SELECT bytes FROM totals")?.query_row([], |row| row.get(0))?;
         if held + added_bytes > limit {
             return Err(ChangeError::Quota(QuotaError { limit, repository: None }));
         }
     }
-    let rule = batch.quota.repositories.iter().find(|rule| matches(&rule.repositories, name.as_str()));
+    let rule = batch.terms.quota.repositories.iter().find(|rule| matches(&rule.repositories, name.as_str()));
     let Some(rule) = rule else { return Ok(()) };
     let held = held_without(batch, name, digest)?;
     let size: Option<u64> = batch

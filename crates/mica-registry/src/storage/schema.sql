@@ -77,3 +77,9 @@ CREATE INDEX needs_by_digest ON needs (repository, digest);
 CREATE TABLE removals (
     digest TEXT PRIMARY KEY
 ) STRICT, WITHOUT ROWID;
+
+-- What is still to be told to the webhook, oldest first; only filled where there is one.
+CREATE TABLE events (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    body TEXT NOT NULL
+) STRICT;

@@ -49,11 +49,19 @@ enum Message {
     Close,
 }
 
+/// What the owner has said about changes.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Terms {
+    pub(crate) quota: Quota,
+    /// Somebody wants to be told of changes.
+    pub(crate) records_events: bool,
+}
+
 /// What a change works with: the open transaction, and what has to happen around its commit.
 pub(crate) struct Batch<'a> {
     pub(crate) sql: &'a Connection,
     pub(crate) layout: &'a Layout,
-    pub(crate) quota: &'a Quota,
+    pub(crate) terms: &'a Terms,
     /// Seconds since 1970, the same for the whole batch.
     pub(crate) now: i64,
     /// Folders with new names, synced before the commit.
@@ -80,13 +88,13 @@ impl Writer {
     pub(crate) fn start(
         connection: Connection,
         layout: Layout,
-        quota: Quota,
+        terms: Terms,
         cache: Arc<ManifestCache>,
     ) -> io::Result<(Self, std::thread::JoinHandle<()>)> {
         let (jobs, queue) = channel();
         let (trash, rubbish) = channel();
         std::thread::Builder::new().name("registry-trash".to_owned()).spawn(move || burn(&rubbish))?;
-        let mut thread = Thread { connection, layout, quota, cache, removed: Vec::new(), trash };
+        let mut thread = Thread { connection, layout, terms, cache, removed: Vec::new(), trash };
         let handle = std::thread::Builder::new()
             .name("registry-writer".to_owned())
             .spawn(move || thread.run(&queue))?;
@@ -169,7 +177,7 @@ fn alone<T>(
 struct Thread {
     connection: Connection,
     layout: Layout,
-    quota: Quota,
+    terms: Terms,
     cache: Arc<ManifestCache>,
     /// Removals that are done; their rows go with the next transaction.
     removed: Vec<Digest>,
@@ -201,7 +209,7 @@ impl Thread {
         let mut batch = Batch {
             sql: &self.connection,
             layout: &self.layout,
-            quota: &self.quota,
+            terms: &self.terms,
             now: now(),
             shelves: BTreeSet::new(),
             placed: Vec::new(),

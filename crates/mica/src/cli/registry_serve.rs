@@ -8,10 +8,11 @@ use std::time::Duration;
 use mica_api::{Class, Error, Fault, Timestamp};
 use mica_registry::{
     Access, AccessLine, Observer, Passwords, ProxyRule, Quota, QuotaRule, Registry, Rule, Settings, Tls,
+    Webhook,
 };
 
 use crate::context::Cx;
-use crate::failure::{Failure, Outcome, Status};
+use crate::failure::{Failure, Outcome, Status, io_failure};
 use crate::flags::Verb;
 use crate::format::units::parse_binary;
 use crate::output::Out;
@@ -48,7 +49,7 @@ pub(crate) struct ServeArgs {
     #[arg(long)]
     tokens: bool,
     /// What clients reach this registry under, if a proxy changes that
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", value_parser = front)]
     url: Option<String>,
     /// Let everybody who reaches the address push and delete
     #[arg(long)]
@@ -68,6 +69,12 @@ pub(crate) struct ServeArgs {
     /// Cache another registry below a prefix (`docker.io=https://registry-1.docker.io`), or as a whole (repeatable)
     #[arg(long, value_name = "[PREFIX=]URL")]
     proxy: Vec<String>,
+    /// Tell this URL of every push and deletion, in docker's event format; kept until it has answered
+    #[arg(long, value_name = "URL")]
+    webhook: Option<String>,
+    /// Sign events with what is in this file (`X-Hub-Signature-256`)
+    #[arg(long, value_name = "FILE", requires = "webhook")]
+    webhook_secret: Option<PathBuf>,
     /// Print a line per request: text, json or none
     #[arg(long, value_name = "FORMAT", default_value = "text", value_parser = ["text", "json", "none"])]
     log: String,
@@ -94,6 +101,7 @@ impl Verb for ServeArgs {
             grace: self.grace,
             quota: self.quota(),
             untagged: self.expire_untagged,
+            webhook: self.webhook()?,
             proxies: self.proxy.iter().map(|text| proxy(text)).collect(),
             upload_age: UPLOAD_AGE,
             drain: DRAIN,
@@ -105,6 +113,7 @@ impl Verb for ServeArgs {
             // The registry has ended by itself.
             let _gone = sender.send(());
         });
+        raise_descriptor_limit();
         let registry = Registry::bind(settings, log).map_err(|error| failure(&error))?;
         cx.out.line(&started(&data, scheme, registry.address(), open))?;
         let stopper = registry.stopper();
@@ -156,6 +165,16 @@ impl ServeArgs {
         quota
     }
 
+    fn webhook(&self) -> Result<Option<Webhook>, Failure> {
+        let Some(url) = self.webhook.clone() else { return Ok(None) };
+        let read = |path: &PathBuf| {
+            let bytes = std::fs::read(path);
+            bytes.map_err(|error| io_failure(format!("cannot read {}", path.display()), &error))
+        };
+        let secret = self.webhook_secret.as_ref().map(read).transpose()?;
+        Ok(Some(Webhook { url, secret: secret.map(|bytes| bytes.trim_ascii().to_vec()) }))
+    }
+
     fn tls(&self) -> Result<Option<Tls>, Failure> {
         let (Some(certificate), Some(key)) = (&self.tls_cert, &self.tls_key) else { return Ok(None) };
         Tls::read(certificate, key).map(Some).map_err(|error| failure(&error))
@@ -183,6 +202,25 @@ impl ServeArgs {
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
     let nanoseconds = go_duration(text).and_then(|value| u64::try_from(value).ok());
     nanoseconds.map(Duration::from_nanos).ok_or_else(|| "not a duration like 1h30m".to_owned())
+}
+
+fn front(text: &str) -> Result<String, String> {
+    let is_web = text.starts_with("http://") || text.starts_with("https://");
+    let is_plain = text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'"');
+    if is_web && is_plain {
+        Ok(text.to_owned())
+    } else {
+        Err("not a URL like https://registry.example.org".to_owned())
+    }
+}
+
+/// As many connections as the system allows: its default is meant for programs that open files.
+fn raise_descriptor_limit() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    // Refused, the registry has fewer connections.
+    let _fewer = setrlimit(Resource::Nofile, limit);
 }
 
 /// `host:port`, or `:port` for every address of this machine.
