@@ -411,3 +411,73 @@ fn a_container_of_a_missing_image_pulls_it_and_says_so_on_standard_error() {
     let nope = registry.name("nope:1");
     mica.run(["run", "--rm", &nope, "true"]).exits(125).complains("not found: manifest unknown");
 }
+
+#[test]
+fn images_of_several_platforms_get_one_name() {
+    let Some(registry) = Distribution::open() else { return };
+    let mica = Mica::new();
+    let tags = ["amd64", "arm64"].map(|arch| (arch, registry.name(&format!("app:{arch}"))));
+    for (arch, name) in &tags {
+        Build::new(&mica, "FROM scratch\nCOPY Dockerfile /\n")
+            .option("--platform", &format!("linux/{arch}"))
+            .option("-t", name)
+            .flag("--push")
+            .run()
+            .success();
+    }
+    let elsewhere = registry.name("other:arm");
+    mica.run(["tag", &tags[1].1, &elsewhere]).success();
+    mica.run(["push", &elsewhere]).success();
+    let list = registry.name("app:all");
+    let created = mica.run(["manifest", "create", &list, &tags[0].1, &elsewhere]).success().stdout_text();
+    assert_eq!(created, format!("Created manifest list {list}\n"));
+    mica.run(["manifest", "create", &list, &tags[0].1]).exits(1).complains("with no --amend flag");
+    mica.run(["manifest", "create", "-a", &list, &registry.name("nope:1")])
+        .exits(1)
+        .complains("no such manifest: ");
+    mica.run(["manifest", "annotate", "--variant", "v8", &list, &elsewhere]).success();
+    mica.run(["manifest", "annotate", "--arch", "abacus", &list, &elsewhere])
+        .exits(1)
+        .complains("unsupported os/arch combination: linux/abacus");
+    let digest = mica.run(["manifest", "push", "-p", &list]).success().line();
+    let shown: Value =
+        serde_json::from_str(&mica.run(["manifest", "inspect", &list]).success().stdout_text()).unwrap();
+    let platforms: Vec<String> = shown["manifests"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|entry| format!("{} {}", entry["platform"]["architecture"], entry["platform"]["variant"]))
+        .collect();
+    assert_eq!(platforms, ["\"amd64\" null", "\"arm64\" \"v8\""]);
+    mica.run(["manifest", "push", &list]).exits(1).complains("No such manifest");
+    if let Some(seen) = run_peer("crane", &["digest", &list]) {
+        assert_eq!(seen.trim(), digest);
+    }
+    mica.run(["pull", "--platform", "linux/arm64", &list]).success();
+    let details = mica.run(["manifest", "inspect", "-v", &list]).success().stdout_text();
+    holds(&details, &["\"Descriptor\"", "\"OCIManifest\"", "\"Raw\""]);
+}
+
+#[test]
+fn a_search_is_a_table() {
+    let web = Web::start();
+    let answer = json!({"results": [
+        {"name": "tomcat", "description": "Apache Tomcat is an open source implementation of the Java Servlet",
+         "star_count": 3000, "is_official": true},
+        {"name": "me/tomcat", "description": "", "star_count": 1, "is_official": false},
+    ]});
+    web.file("/v1/search?q=tomcat&n=25", answer.to_string(), &[]);
+    let mica = Mica::new();
+    let term = web.url("/tomcat").replace("http://", "");
+    let text = mica.run(["search", &term]).success().stdout_text();
+    let expected = "NAME        DESCRIPTION                                     STARS     OFFICIAL\n\
+                    tomcat      Apache Tomcat is an open source implementati…   3000      [OK]\n\
+                    me/tomcat                                                   1         \n";
+    assert_eq!(text, expected);
+    assert_eq!(
+        mica.run(["search", "--format", "{{.Name}}", "-f", "stars=2", &term]).stdout_text(),
+        "tomcat\n"
+    );
+    let nothing = web.url("/nothing").replace("http://", "");
+    mica.run(["search", &nothing]).exits(1).complains("cannot search");
+}

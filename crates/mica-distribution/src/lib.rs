@@ -20,7 +20,7 @@ pub use found::{
 pub use http::{HttpClient, HttpError, HttpResponse, Proxies, TlsProfile};
 pub use registry::{
     BlobBytes, BlobSink, Credential, CredentialFile, CredentialKind, ExplainedServer, Explanation,
-    FetchedManifest, FoundCredential, Kept, ManifestName, Pushed, Refusal, RefusalDetail, Registries,
-    RegistryError, RegistrySettings, Repository, Upload, UploadSession, credential_key, forget_credential,
-    keep_credential, server_name,
+    FetchedManifest, FoundCredential, Kept, ListItem, ManifestLists, ManifestName, Pushed, Refusal,
+    RefusalDetail, Registries, RegistryError, RegistrySettings, Repository, SearchResult, Upload,
+    UploadSession, credential_key, forget_credential, keep_credential, server_name,
 };

@@ -17,6 +17,7 @@ pub use entry::{Caller, Mode, enter};
 pub use local::LocalEngine;
 pub use mica_archive::is_tar;
 pub use mica_distribution::{
-    Credential, CredentialFile, CredentialKind, Explanation, HttpClient, Kept, Proxies, Registries,
-    RegistryError, RegistrySettings, credential_key, forget_credential, keep_credential, server_name,
+    Credential, CredentialFile, CredentialKind, Explanation, FetchedManifest, HttpClient, Kept, ListItem,
+    ManifestLists, ManifestName, Proxies, Registries, RegistryError, RegistrySettings, Repository,
+    SearchResult, Upload, credential_key, forget_credential, keep_credential, server_name,
 };

@@ -175,12 +175,18 @@ impl Cx {
     ///
     /// Signals that ask this process to end trip [`Cx::cancel`] from then on.
     pub(crate) fn registries(&self) -> Registries {
-        self.watch.get_or_init(|| Watch::start(&self.cancel));
-        let http = HttpClient::new(self.environment.proxies());
-        Registries::new(Arc::new(http), self.registry_settings())
+        self.registries_by(self.registry_settings())
     }
 
-    fn config_directory(&self) -> PathBuf {
+    /// The same with other settings.
+    pub(crate) fn registries_by(&self, settings: RegistrySettings) -> Registries {
+        self.watch.get_or_init(|| Watch::start(&self.cancel));
+        let http = HttpClient::new(self.environment.proxies());
+        Registries::new(Arc::new(http), settings)
+    }
+
+    /// Where docker's `config.json` is.
+    pub(crate) fn config_directory(&self) -> PathBuf {
         let given = self.globals.config.clone();
         given
             .or_else(|| self.environment.nonempty("DOCKER_CONFIG").map(PathBuf::from))

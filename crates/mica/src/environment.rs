@@ -72,6 +72,7 @@ impl Environment {
             certificates: certificates.chain(system.map(PathBuf::from)).collect(),
             registries: [main].into_iter().chain(additions).collect(),
             daemon: Some(rootless.unwrap_or_else(|| PathBuf::from("/etc/docker/daemon.json"))),
+            insecure: false,
         }
     }
 

@@ -95,12 +95,14 @@ pub(crate) const ROOT: &[Item] = &[
     verb::<cli::rm::RmArgs>("rm", &[]),
     verb::<cli::rmi::RmiArgs>("rmi", &[]),
     verb::<cli::save::SaveArgs>("save", &[]),
+    verb::<cli::search::SearchArgs>("search", &[]),
     verb::<cli::tag::TagArgs>("tag", &[]),
     verb::<cli::version::VersionArgs>("version", &[]),
     group("builder", "Manage builds", BUILDER),
     group("buildx", "Build with BuildKit's options", BUILDX),
     group("container", "Manage containers", CONTAINER),
     group("image", "Manage images", IMAGE),
+    group("manifest", "Put images of several platforms under one name", MANIFEST),
     group("registry", "Serve a registry, and see how others are reached", REGISTRY),
     group("system", "Manage the store", SYSTEM),
 ];
@@ -131,6 +133,14 @@ const CONTAINER: &[Item] = &[
     verb::<cli::container_prune::ContainerPruneArgs>("prune", &[]),
     verb::<cli::rm::RmArgs>("rm", &["remove"]),
     verb::<cli::run::RunArgs>("run", &[]),
+];
+
+const MANIFEST: &[Item] = &[
+    verb::<cli::manifest::AnnotateArgs>("annotate", &[]),
+    verb::<cli::manifest::CreateArgs>("create", &[]),
+    verb::<cli::manifest::InspectArgs>("inspect", &[]),
+    verb::<cli::manifest::PushArgs>("push", &[]),
+    verb::<cli::manifest::RmArgs>("rm", &[]),
 ];
 
 const REGISTRY: &[Item] = &[
@@ -170,7 +180,6 @@ const LATER: &[&str] = &[
     "imagetools",
     "kill",
     "ls",
-    "manifest",
     "network",
     "node",
     "pause",
@@ -179,7 +188,6 @@ const LATER: &[&str] = &[
     "prune",
     "rename",
     "restart",
-    "search",
     "secret",
     "service",
     "stack",

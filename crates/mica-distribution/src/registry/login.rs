@@ -64,7 +64,7 @@ impl Registries {
 }
 
 /// A name below a server, to find the way there.
-fn reference_at(server: &str) -> Result<Reference, RegistryError> {
+pub(super) fn reference_at(server: &str) -> Result<Reference, RegistryError> {
     let text = format!("{}/login", server_name(server));
     text.parse().map_err(|_| RegistryError::Answer {
         host: server.escape_debug().to_string(),

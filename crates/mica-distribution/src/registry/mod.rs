@@ -10,7 +10,8 @@
 //! | what decided all that? | `explain` |
 //! | may we? | `challenge`, `token` |
 //! | one request, until it is answered | `client`, `retry` |
-//! | what is asked | `manifest`, `download`, `upload`, `tags` |
+//! | what is asked | `manifest`, `download`, `upload`, `tags`, `search` |
+//! | which manifests are put together | `lists` |
 
 mod certificates;
 mod challenge;
@@ -21,10 +22,12 @@ mod error;
 mod explain;
 mod files;
 mod helper;
+mod lists;
 mod login;
 mod manifest;
 mod retry;
 mod route;
+mod search;
 mod settings;
 mod tags;
 mod token;
@@ -35,7 +38,9 @@ pub use credentials::{Credential, FoundCredential};
 pub use download::BlobSink;
 pub use error::{Refusal, RefusalDetail, RegistryError};
 pub use explain::{ExplainedServer, Explanation};
+pub use lists::{ListItem, ManifestLists};
 pub use login::{Kept, forget_credential, keep_credential};
 pub use manifest::{FetchedManifest, ManifestName};
+pub use search::SearchResult;
 pub use settings::{CredentialFile, CredentialKind, RegistrySettings, credential_key, server_name};
 pub use upload::{BlobBytes, Pushed, Upload, UploadSession};

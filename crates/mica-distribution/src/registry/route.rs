@@ -88,6 +88,9 @@ pub(super) fn route(
     if let Some(daemon) = daemon.as_ref().filter(|daemon| daemon.is_insecure(&host)) {
         insecure(&mut own, &format!("insecure-registries in {}", daemon.path.display()));
     }
+    if settings.insecure {
+        insecure(&mut own, "--insecure");
+    }
     let mut endpoints = Vec::new();
     if let Some(file) = hosts::find(&settings.certificates, &host)? {
         endpoints.extend(file.hosts.iter().map(|found| from_hosts(found, &file, &host, &repository)));

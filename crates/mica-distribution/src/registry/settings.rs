@@ -15,6 +15,8 @@ pub struct RegistrySettings {
     pub registries: Vec<PathBuf>,
     /// docker's `daemon.json`.
     pub daemon: Option<PathBuf>,
+    /// `--insecure`: certificates are not checked, and plain HTTP is accepted, everywhere.
+    pub insecure: bool,
 }
 
 /// One file with credentials.
