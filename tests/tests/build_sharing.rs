@@ -129,7 +129,11 @@ fn users_share_as_well_and_a_run_writes_to_a_copy() {
         Build::new(&mica, dockerfile).prepare(&format!("{FILES}; chmod -R a+rX ..")).id();
         let tree = Build::again(&mica, dockerfile).prepare("echo 2 > app/changing").succeeds().tree();
         assert_eq!(names(&mica, "w/app/1/2.txt"), [2, 2]);
-        assert_eq!(names(&mica, "w/app/3/3.txt"), [1, 1, 2, 2]);
+        // Steps that end within the same second make the same layer.
+        let mut copies = names(&mica, "w/app/3/3.txt");
+        assert!([3, 4].contains(&copies.len()), "{copies:?}");
+        copies.dedup();
+        assert_eq!(copies, [1, 2]);
         assert_eq!(
             (tree.text("/w/app/3/3.txt"), tree.text("/w/app/3/4.txt")),
             ("3 3\nx\n".into(), "3 4\n".into())
