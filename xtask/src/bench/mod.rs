@@ -79,7 +79,13 @@ pub(crate) fn run(options: &Options) -> Outcome {
     for workload in WORKLOADS.iter().filter(|workload| options.wants(workload)) {
         let rounds = options.rounds.unwrap_or(workload.rounds);
         match workload.prepare(&folder) {
-            Ok(context) => rows(&mut tools, workload, &context, rounds, &mut table),
+            Ok(context) => {
+                rows(&mut tools, workload, &context, rounds, &mut table);
+                if options.write {
+                    // At once: a run takes long, and what is interrupted is not lost.
+                    table.write(&WORKLOADS.map(|workload| workload.title))?;
+                }
+            }
             Err(message) => eprintln!("SKIPPED {}: {message}", workload.name),
         }
     }
@@ -87,7 +93,7 @@ pub(crate) fn run(options: &Options) -> Outcome {
     // Stores of several gigabytes are of no use afterwards.
     let _ = std::fs::remove_dir_all(&folder);
     println!("\n{}", table.text());
-    if options.write { table.write() } else { Ok(()) }
+    Ok(())
 }
 
 /// The binary that is measured: `MICA_BIN`, or a release build.

@@ -82,11 +82,36 @@ impl Table {
 
     /// A Markdown table: the median of each tool, and how many times mica's that is.
     pub(crate) fn text(&self) -> String {
+        self.text_with(&[], "")
+    }
+
+    /// The same, with what `old` has of those of the `workloads` that were not measured, in their order.
+    fn text_with(&self, workloads: &[&str], old: &str) -> String {
+        let kept = |workload: &&&str| !self.rows.iter().any(|row| row.workload == **workload);
+        let mut lines = self.lines();
+        let mut notes = self.notes.clone();
+        for workload in workloads.iter().filter(kept) {
+            let is_row = |line: &&str| line.starts_with(&format!("| {workload} | "));
+            lines.extend(old.lines().filter(is_row).map(|line| (*workload, format!("{line}\n"))));
+            let is_note = |line: &&str| line.starts_with(&format!("{workload}: "));
+            notes.extend(old.lines().filter(is_note).map(str::to_owned));
+        }
+        lines.sort_by_key(|(workload, _)| workloads.iter().position(|other| other == workload));
         let mut text = String::from(
             "| workload | tool | median | fastest to slowest | rounds | processors | times mica's | processors, times mica's |\n\
              |---|---|---|---|---|---|---|---|\n",
         );
-        for row in &self.rows {
+        text.extend(lines.into_iter().map(|(_, line)| line));
+        for note in notes {
+            // Writing to a String cannot fail.
+            let _ = write!(text, "\n{note}\n");
+        }
+        text
+    }
+
+    /// Each row with its workload.
+    fn lines(&self) -> Vec<(&str, String)> {
+        let line = |row: &Row| {
             let mica = self.rows.iter().find(|other| other.workload == row.workload && other.tool == "mica");
             let ratio = |of: &dyn Fn(&Row) -> Option<f64>| match (of(row), mica.and_then(of)) {
                 (Some(_), Some(_)) if row.tool == "mica" => "1".to_owned(),
@@ -95,10 +120,8 @@ impl Table {
             };
             let values = row.sorted();
             let end = |value: Option<&f64>| shown(value.copied().unwrap_or(f64::NAN), row.unit);
-            // Writing to a String cannot fail.
-            let _ = writeln!(
-                text,
-                "| {} | {} | {} | {} to {} | {} | {} | {} | {} |",
+            format!(
+                "| {} | {} | {} | {} to {} | {} | {} | {} | {} |\n",
                 row.workload,
                 row.tool,
                 shown(row.median(), row.unit),
@@ -108,22 +131,19 @@ impl Table {
                 row.processor().map_or("–".to_owned(), |seconds| shown(seconds, "s")),
                 ratio(&|row| Some(row.median())),
                 ratio(&Row::processor),
-            );
-        }
-        for note in &self.notes {
-            // As above.
-            let _ = write!(text, "\n{note}\n");
-        }
-        text
+            )
+        };
+        self.rows.iter().map(|row| (row.workload, line(row))).collect()
     }
 
-    /// Puts the table between the marks of the page, which is begun if it is not there.
-    pub(crate) fn write(&self) -> Outcome {
+    /// Puts the table between the marks of the page, which is begun if it is not there. What it has of `workloads` that
+    /// were not measured stays.
+    pub(crate) fn write(&self, workloads: &[&str]) -> Outcome {
         let page =
             std::fs::read_to_string(FILE).unwrap_or_else(|_| format!("# Performance\n\n{BEGIN}\n{END}\n"));
         let (before, rest) = page.split_once(BEGIN).ok_or(format!("{FILE} has no line {BEGIN}"))?;
-        let (_, after) = rest.split_once(END).ok_or(format!("{FILE} has no line {END}"))?;
-        let figures = format!("{}\n\n{}", machine(), self.text());
+        let (old, after) = rest.split_once(END).ok_or(format!("{FILE} has no line {END}"))?;
+        let figures = format!("{}\n\n{}", machine(), self.text_with(workloads, old));
         write(Path::new(FILE), format!("{before}{BEGIN}\n{figures}{END}{after}"))?;
         println!("{FILE} is written");
         Ok(())
@@ -177,5 +197,18 @@ mod tests {
             text.contains("| w | BuildKit | 100.0 ms | 100.0 ms to 100.0 ms | 1 | 50.0 ms | 5.0 | 0.9 |"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn rows_of_other_workloads_stay() {
+        let costs = vec![Cost { value: 1.0, processor: None }];
+        let rows = vec![Row { workload: "b", tool: "mica", unit: "s", costs }];
+        let table = Table { rows, notes: vec!["b: new".into()] };
+        let old = "| b | mica | old |\n| a | mica | kept |\n| gone | mica | x |\n\na: kept\n\nb: old\n";
+        let text = table.text_with(&["a", "b"], old);
+        let rows: Vec<&str> = text.lines().skip(2).collect();
+        assert_eq!(rows[0], "| a | mica | kept |");
+        assert!(rows[1].starts_with("| b | mica | 1.00 s |"), "{text}");
+        assert_eq!(rows[2..], ["", "b: new", "", "a: kept"]);
     }
 }

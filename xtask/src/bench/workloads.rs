@@ -124,7 +124,7 @@ impl Workload {
             | Kind::Memory
             | Kind::ExportMemory { .. }
             | Kind::Export { options: ",compression=zstd" }
-            | Kind::Change { output: Output::Cached, .. } => tool.solves_graphs(),
+            | Kind::Change { .. } => tool.solves_graphs(),
             _ => tool.builds(),
         }
     }
