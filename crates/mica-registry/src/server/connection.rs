@@ -6,7 +6,7 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -20,24 +20,33 @@ const HEAD: Duration = Duration::from_secs(10);
 /// Without a byte taken by the reader.
 const STALL: Duration = Duration::from_secs(60);
 
-/// What a connection is doing.
+/// What a connection is doing, and which of its phases that is: two requests apart, waiting is not the same waiting.
+///
+/// The kind is in the last two bits, what is above them counts.
 #[derive(Debug, Default, Clone)]
-pub(super) struct Phase(Arc<AtomicU8>);
+pub(super) struct Phase(Arc<AtomicU64>);
 
-const WAITING: u8 = 0;
-const READING_HEAD: u8 = 1;
-const ANSWERING: u8 = 2;
+const WAITING: u64 = 0;
+const READING_HEAD: u64 = 1;
+const ANSWERING: u64 = 2;
+const KIND: u64 = 3;
 
 impl Phase {
     pub(super) fn answering(&self) {
-        self.0.store(ANSWERING, Ordering::Relaxed);
+        self.enter(ANSWERING);
     }
 
     pub(super) fn waiting(&self) {
-        self.0.store(WAITING, Ordering::Relaxed);
+        self.enter(WAITING);
     }
 
-    fn get(&self) -> u8 {
+    /// Only ever called by what drives the connection, so nothing comes between the two steps.
+    fn enter(&self, kind: u64) {
+        let next = (self.get() | KIND) + 1;
+        self.0.store(next | kind, Ordering::Relaxed);
+    }
+
+    fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
 }
@@ -48,7 +57,7 @@ pub(super) struct Timed<S> {
     phase: Phase,
     read_timer: Pin<Box<Sleep>>,
     /// The phase that the timer was set for.
-    timed_phase: u8,
+    timed_phase: u64,
     write_timer: Pin<Box<Sleep>>,
     is_stalled: bool,
 }
@@ -78,18 +87,17 @@ impl<S: AsyncRead + Unpin> AsyncRead for Timed<S> {
         let read = Pin::new(&mut this.stream).poll_read(cx, buffer);
         let phase = this.phase.get();
         if read.is_ready() {
-            if phase == WAITING && buffer.filled().len() > before {
-                this.phase.0.store(READING_HEAD, Ordering::Relaxed);
+            if phase & KIND == WAITING && buffer.filled().len() > before {
+                this.phase.enter(READING_HEAD);
             }
             return read;
         }
-        if phase == ANSWERING {
-            this.timed_phase = ANSWERING;
+        if phase & KIND == ANSWERING {
             return Poll::Pending;
         }
         if this.timed_phase != phase {
             this.timed_phase = phase;
-            let limit = if phase == WAITING { KEEP_ALIVE } else { HEAD };
+            let limit = if phase & KIND == WAITING { KEEP_ALIVE } else { HEAD };
             this.read_timer.as_mut().reset(Instant::now() + limit);
         }
         ready!(this.read_timer.as_mut().poll(cx));
@@ -143,5 +151,53 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Timed<S> {
         let this = self.get_mut();
         let shut = Pin::new(&mut this.stream).poll_shutdown(cx);
         this.progress(cx, shut)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    /// Reads one byte, or the error that ends the connection.
+    async fn read(stream: &mut Timed<tokio::io::DuplexStream>) -> io::Result<u8> {
+        stream.read_u8().await
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_in_use_is_not_cut_however_old_it_is() {
+        let (mut client, server) = tokio::io::duplex(64);
+        let phase = Phase::default();
+        let mut stream = Timed::new(server, phase.clone());
+        for _ in 0..10 {
+            client.write_u8(1).await.unwrap();
+            assert_eq!(read(&mut stream).await.unwrap(), 1);
+            // Nothing is read while the answer is made.
+            phase.answering();
+            phase.waiting();
+            let next = tokio::time::timeout(KEEP_ALIVE - Duration::from_secs(1), read(&mut stream)).await;
+            assert!(next.is_err(), "cut off while it may wait");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_says_nothing_or_half_is_cut_in_time() {
+        let (_client, server) = tokio::io::duplex(64);
+        let mut stream = Timed::new(server, Phase::default());
+        let began = Instant::now();
+        assert_eq!(read(&mut stream).await.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        assert_eq!(began.elapsed().as_secs(), HEAD.as_secs());
+
+        let (mut client, server) = tokio::io::duplex(64);
+        let phase = Phase::default();
+        let mut stream = Timed::new(server, phase.clone());
+        phase.answering();
+        phase.waiting();
+        client.write_u8(1).await.unwrap();
+        read(&mut stream).await.unwrap();
+        let began = Instant::now();
+        assert_eq!(read(&mut stream).await.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        assert_eq!(began.elapsed().as_secs(), HEAD.as_secs());
     }
 }
