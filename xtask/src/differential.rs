@@ -19,8 +19,7 @@ const OWN_CASES: &str = "tests/cases";
 /// The heading in the list of the project's own cases below which the unequal ones stand.
 const UNEQUAL: &str = "## Not yet equal";
 /// Cases that need what this version does not have, and what that is.
-const LATER: [(&str, &str); 4] = [
-    ("265-pull-flag", "pulling from registries"),
+const LATER: [(&str, &str); 3] = [
     ("322-arm64-only", "an emulator registered by hand"),
     ("323-from-platform-const", "an emulator registered by hand"),
     ("335-sde-multi", "several platforms in one build"),
