@@ -85,7 +85,7 @@ impl Verb for SearchArgs {
         let rows = found.iter().map(|found| self.row(found)).collect();
         let default = &["Name", "Description", "StarCount", "IsOfficial"];
         let format = Format::new(self.format.as_deref(), false, None);
-        cx.out.text(&Listing { columns: COLUMNS, default, quiet: "Name", rows }.render(&format)?)?;
+        cx.out.text(&Listing { columns: COLUMNS, default, quiet: "Name", raw: "", rows }.render(&format)?)?;
         Ok(Status::default())
     }
 }
