@@ -28,18 +28,7 @@ enum Way {
 }
 
 fn copy_of_everything() -> FileOp {
-    let action = CopyAction {
-        from: Input::Vertex(0),
-        source: "tree".into(),
-        destination: "/app".into(),
-        owner: None,
-        mode: None,
-        unpack: false,
-        parents: false,
-        exclude: Vec::new(),
-        link: false,
-        created_seconds: 0,
-    };
+    let action = CopyAction::new(Input::Vertex(0), "tree", "/app");
     FileOp { base: Input::Scratch, actions: vec![FileAction::Copy(action)] }
 }
 

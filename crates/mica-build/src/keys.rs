@@ -215,18 +215,7 @@ mod tests {
     fn a_copy_of_equal_content_under_the_same_base_name_is_a_hit() {
         let copy = |source: &str| FileOp {
             base: Input::Scratch,
-            actions: vec![FileAction::Copy(CopyAction {
-                from: Input::Vertex(0),
-                source: source.into(),
-                destination: "/x".into(),
-                owner: None,
-                mode: None,
-                unpack: false,
-                parents: false,
-                exclude: Vec::new(),
-                link: false,
-                created_seconds: 0,
-            })],
+            actions: vec![FileAction::Copy(CopyAction::new(Input::Vertex(0), source, "/x"))],
         };
         let key =
             |source: &str| file(KeyKind::Content, &copy(source), Part::Nothing, &[Part::Selected([7; 32])]);

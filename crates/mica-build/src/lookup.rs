@@ -178,18 +178,7 @@ fn unreachable_source() -> Result<CacheKey, Error> {
 
 /// A bind mount's source as a copy, so that both are selected and digested by the same rules.
 pub(crate) fn mounted(from: Input, path: &str) -> CopyAction {
-    CopyAction {
-        from,
-        source: path.to_owned(),
-        destination: "/".to_owned(),
-        owner: None,
-        mode: None,
-        unpack: false,
-        parents: false,
-        exclude: Vec::new(),
-        link: false,
-        created_seconds: 0,
-    }
+    CopyAction::new(from, path, "/")
 }
 
 /// The content of what an action selects, as part of a key.

@@ -338,16 +338,8 @@ impl Converter<'_> {
         let op = Op::File(FileOp {
             base: Input::Scratch,
             actions: vec![FileAction::Copy(CopyAction {
-                from: Input::Vertex(0),
-                source: "/".to_owned(),
-                destination: "/".to_owned(),
-                owner: None,
-                mode: None,
-                unpack: false,
-                parents: false,
-                exclude: Vec::new(),
-                link: false,
                 created_seconds: self.seconds,
+                ..CopyAction::new(Input::Vertex(0), "/", "/")
             })],
         });
         self.graph.add(Vertex {

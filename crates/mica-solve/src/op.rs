@@ -257,6 +257,25 @@ pub struct CopyAction {
     pub created_seconds: i64,
 }
 
+impl CopyAction {
+    /// A copy without any of `COPY`'s flags, into directories of 1970.
+    #[must_use]
+    pub fn new(from: Input, source: impl Into<String>, destination: impl Into<String>) -> Self {
+        Self {
+            from,
+            source: source.into(),
+            destination: destination.into(),
+            owner: None,
+            mode: None,
+            unpack: false,
+            parents: false,
+            exclude: Vec::new(),
+            link: false,
+            created_seconds: 0,
+        }
+    }
+}
+
 /// Makes a directory and its parents.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct MakeDirectory {

@@ -40,16 +40,9 @@ pub(super) fn copy_to(
     }
     let caller = Owner { user: OwnerId::Id(0), group: Some(OwnerId::Id(0)) };
     let everything = CopyAction {
-        from: Input::Vertex(0),
-        source: "/".to_owned(),
-        destination: "/".to_owned(),
         owner: Some(caller),
-        mode: None,
-        unpack: false,
-        parents: false,
-        exclude: Vec::new(),
-        link: false,
         created_seconds: files.epoch.unwrap_or(0),
+        ..CopyAction::new(Input::Vertex(0), "/", "/")
     };
     let op = FileOp { base: Input::Scratch, actions: vec![FileAction::Copy(everything)] };
     let options = FileOptions::new(workshop.is_single_id(), cancel);

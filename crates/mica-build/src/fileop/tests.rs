@@ -145,18 +145,7 @@ fn set_mode(path: &Path, mode: u32) {
 }
 
 fn copy(source: &str, destination: &str) -> CopyAction {
-    CopyAction {
-        from: Input::Vertex(1),
-        source: source.to_owned(),
-        destination: destination.to_owned(),
-        owner: None,
-        mode: None,
-        unpack: false,
-        parents: false,
-        exclude: Vec::new(),
-        link: false,
-        created_seconds: CREATED,
-    }
+    CopyAction { created_seconds: CREATED, ..CopyAction::new(Input::Vertex(1), source, destination) }
 }
 
 fn owner(uid: u32, gid: Option<u32>) -> Option<Owner> {

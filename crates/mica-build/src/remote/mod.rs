@@ -155,16 +155,9 @@ impl<'a> Remotes<'a> {
         };
         let context = LocalContext::open(directory, None, None).map_err(failed)?;
         let copy = CopyAction {
-            from: Input::Vertex(0),
-            source: "/".to_owned(),
-            destination: "/".to_owned(),
-            owner: None,
-            mode: None,
-            unpack: false,
-            parents: false,
             exclude: exclude.iter().map(|&pattern| pattern.to_owned()).collect(),
-            link: false,
             created_seconds: seconds,
+            ..CopyAction::new(Input::Vertex(0), "/", "/")
         };
         let op = FileOp { base: Input::Scratch, actions: vec![FileAction::Copy(copy)] };
         let workspace = self.lease.workspace()?;

@@ -47,18 +47,7 @@ fn sample() -> View {
 }
 
 fn action(source: &str) -> CopyAction {
-    CopyAction {
-        from: Input::Vertex(1),
-        source: source.to_owned(),
-        destination: "/x/".to_owned(),
-        owner: None,
-        mode: None,
-        unpack: false,
-        parents: false,
-        exclude: Vec::new(),
-        link: false,
-        created_seconds: 0,
-    }
+    CopyAction::new(Input::Vertex(1), source, "/x/")
 }
 
 fn paths(tree: &View, source: &str) -> Result<Vec<String>, String> {

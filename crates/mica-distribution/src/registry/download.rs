@@ -7,12 +7,12 @@ use mica_oci::{Descriptor, Hasher};
 use reqwest::header::{CONTENT_RANGE, HeaderMap, HeaderValue, RANGE};
 use reqwest::{Method, Response};
 
-use super::client::{Ask, Repository, Target, read_limited};
+use super::client::{Repository, read_limited};
 use super::error::RegistryError;
 use super::retry;
 use super::route::Endpoint;
 use crate::HttpError;
-use crate::http::{Payload, unless_silent};
+use crate::http::unless_silent;
 
 /// Takes the bytes of a blob in order.
 pub trait BlobSink {
@@ -132,15 +132,7 @@ impl Repository<'_> {
             let range = HeaderValue::from_str(&format!("bytes={from}-")).expect("digits");
             headers.insert(RANGE, range);
         }
-        let ask = Ask {
-            method: Method::GET,
-            target: Target::Path(&path),
-            headers,
-            payload: Payload::None,
-            scopes: self.pull_scopes(endpoint),
-            retries: true,
-        };
-        let response = self.registries.ask(endpoint, &ask, cancel).await?;
+        let response = self.ask_to_pull(Method::GET, endpoint, &path, headers, cancel).await?;
         match response.status().as_u16() {
             200 | 206 | 416 => Ok(response),
             _ => Err(self.refused(endpoint, response, &doing, cancel).await),

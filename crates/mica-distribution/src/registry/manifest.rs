@@ -201,15 +201,7 @@ impl Repository<'_> {
         let doing = format!("cannot pull {}", self.shown(name));
         let mut headers = HeaderMap::new();
         headers.insert(ACCEPT, HeaderValue::from_static(ACCEPTED));
-        let ask = Ask {
-            method,
-            target: Target::Path(&path),
-            headers,
-            payload: Payload::None,
-            scopes: self.pull_scopes(endpoint),
-            retries: true,
-        };
-        let response = self.registries.ask(endpoint, &ask, cancel).await?;
+        let response = self.ask_to_pull(method, endpoint, &path, headers, cancel).await?;
         match response.status().as_u16() {
             200..300 => Ok(response),
             404 => {
@@ -226,6 +218,26 @@ impl Repository<'_> {
             }
             _ => Err(self.refused(endpoint, response, &doing, cancel).await),
         }
+    }
+
+    /// Asks for something of the repository, with the right to pull.
+    pub(super) async fn ask_to_pull(
+        &self,
+        method: Method,
+        endpoint: &Endpoint,
+        path: &str,
+        headers: HeaderMap,
+        cancel: &Cancel,
+    ) -> Result<Response, RegistryError> {
+        let ask = Ask {
+            method,
+            target: Target::Path(path),
+            headers,
+            payload: Payload::None,
+            scopes: self.pull_scopes(endpoint),
+            retries: true,
+        };
+        self.registries.ask(endpoint, &ask, cancel).await
     }
 
     pub(super) async fn refused(
@@ -247,7 +259,7 @@ impl Repository<'_> {
         }
     }
 
-    pub(super) fn pull_scopes(&self, endpoint: &Endpoint) -> Vec<String> {
+    fn pull_scopes(&self, endpoint: &Endpoint) -> Vec<String> {
         vec![format!("repository:{}:pull", endpoint.repository)]
     }
 

@@ -6,10 +6,9 @@ use reqwest::Method;
 use reqwest::header::{HeaderMap, LINK};
 use serde::Deserialize;
 
-use super::client::{Ask, Repository, Target, read_limited};
+use super::client::{Repository, read_limited};
 use super::error::RegistryError;
 use super::route::Endpoint;
-use crate::http::Payload;
 
 /// The most one page may have.
 const PAGE_LIMIT_BYTES: usize = 8 << 20;
@@ -53,15 +52,7 @@ impl Repository<'_> {
         cancel: &Cancel,
     ) -> Result<(Vec<String>, Option<String>), RegistryError> {
         let doing = format!("cannot list the tags of {}", self.reference.familiar_name());
-        let ask = Ask {
-            method: Method::GET,
-            target: Target::Path(path),
-            headers: HeaderMap::new(),
-            payload: Payload::None,
-            scopes: self.pull_scopes(endpoint),
-            retries: true,
-        };
-        let response = self.registries.ask(endpoint, &ask, cancel).await?;
+        let response = self.ask_to_pull(Method::GET, endpoint, path, HeaderMap::new(), cancel).await?;
         if !response.status().is_success() {
             return Err(self.refused(endpoint, response, &doing, cancel).await);
         }
